@@ -230,6 +230,7 @@ def start(*arguments, **settings):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **settings)
 
 
+@pytest.mark.nightly
 def test_ctrl_c_saves_and_exits_130(folder):
     with start("train", "play.txt", *SMALL, "--epochs", "100000", "--save", "a") as process:
         for line in process.stdout:
@@ -301,6 +302,7 @@ def test_what_makes_the_updates_is_said(folder, capsys, flags, line):
     assert re.search(rf"^updates +{line}$", capsys.readouterr().out, re.MULTILINE)
 
 
+@pytest.mark.nightly
 def test_native_executor_without_a_compiler(folder):
     command = [sys.executable, "-m", "tinygrad_rnn", "train", "play.txt", *SMALL, "--executor"]
     env = os.environ | {"CC": "/no/such/compiler", "TINYGRAD_RNN_CACHE": str(folder / "cache")}

@@ -135,6 +135,7 @@ def test_a_fault_is_shown_shrunk_with_a_line_that_repeats_it(folder, capsys, mon
         exec(line)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(("name", "shown"), [("cell", "check_grads(cell, "), ("fading", "truncation=fading")])
 def test_what_is_not_drawn_is_named_in_the_line(folder, capsys, monkeypatch, name, shown):
     assert main(["check", f"wrong_{folder}:{name}"]) == 1
@@ -188,6 +189,7 @@ def test_mistakes_are_one_line_and_exit_code_2(folder, capsys, target, message):
     assert error.count("\n") == 1
 
 
+@pytest.mark.nightly
 def test_processes_agree_and_leave_nothing_behind(folder):
     before = sorted(Path().iterdir())
     command = [sys.executable, "-B", "-m", "tinygrad_rnn", "check", f"{folder}:Leaky", "--examples", "2"]

@@ -55,6 +55,7 @@ def failed(capsys, *arguments):
     return captured.err
 
 
+@pytest.mark.nightly
 def test_a_finished_run_is_made_longer(folder, capsys):
     assert main(["train", "play.txt", *SMALL, "--epochs", "4", "--save", "whole"]) == 0
     assert main(["train", "play.txt", *SMALL, "--save", "run"]) == 0
@@ -166,6 +167,7 @@ def test_a_cell_and_a_model_of_the_users(folder, capsys):
     assert "has no 'Lost'" in failed(capsys, "train", "play.txt", *SMALL, "--cell", "mine_for_cli:Lost")
 
 
+@pytest.mark.nightly
 def test_start_from_another_model(folder, capsys):
     assert main(["train", "play.txt", *SMALL, "--epochs", "6", "--save", "a"]) == 0
     best = json.loads(Path("a/metrics.jsonl").read_text().splitlines()[-1])["valid_nats"]

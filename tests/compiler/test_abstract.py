@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+from drawn import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from programs import lines, write
@@ -227,7 +228,7 @@ def given_by(p, parts, attrs):
 
 
 @pytest.mark.parametrize("name", sorted(PRIMITIVES))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(data=st.data())
 def test_the_rule_says_what_the_operation_gives(name, data):
     p = PRIMITIVES[name]
@@ -283,7 +284,7 @@ def test_rules_follow_what_is_common(name, shapes, attrs):
 
 
 @pytest.mark.filterwarnings("ignore")
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(before=lines, body=lines, after=lines, steps=st.integers(0, 2), seed=st.integers(0, 2**32 - 1))
 def test_what_stands_for_results_of_programs_is_what_they_would_be(before, body, after, steps, seed):
     program = write(before, body, after, steps, "float32", seed)

@@ -217,7 +217,7 @@ def test_attention_over_the_states_before(N, T, seed, options):
     assert_replays(f, *[(rng.standard_normal((N, T, 3)),) for _ in range(2)], **options)
 
 
-@settings(max_examples=8)
+@settings(max_examples=4)
 @given(T=st.integers(1, 3), order=st.sampled_from(["values", "loss"]), dtype=dtypes, seed=seeds, options=choices)
 def test_gradients_inside_and_their_gradients(T, order, dtype, seed, options):
     rng = np.random.default_rng(seed)
@@ -245,7 +245,7 @@ def test_gradients_inside_and_their_gradients(T, order, dtype, seed, options):
     assert_replays(f, *calls, tolerance=TOLERANCE[dtype] * 10, **options)
 
 
-@settings(max_examples=8)
+@settings(max_examples=4)
 @given(dtype=dtypes, clip=st.sampled_from([0.0, 0.1]), seed=seeds)
 def test_updates_with_momentum_and_clipping_in_the_function(dtype, clip, seed):
     rng = np.random.default_rng(seed)

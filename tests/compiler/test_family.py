@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from drawn import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from replay import assert_equal, need_library, normal, small_plans_shared
@@ -119,7 +120,7 @@ def check(program, lengths, order, setting):
     return count
 
 
-@settings(max_examples=15, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(15), suppress_health_check=list(HealthCheck))
 @given(program=scans, lengths=sizes, order=st.integers(0, 2), setting=st.sampled_from(SETTINGS))
 def test_drawn_scans(program, lengths, order, setting):
     need_library()
@@ -143,7 +144,7 @@ drawn_models = given(
 )
 
 
-@settings(max_examples=10)
+@settings(max_examples=4)
 @drawn_models
 def test_language_models(setting, cell, layers, dropout, lengths, batches):
     check_model(setting, cell, layers, dropout, lengths, batches)
@@ -182,7 +183,7 @@ drawn_cells = given(
 )
 
 
-@settings(max_examples=10)
+@settings(max_examples=4)
 @drawn_cells
 def test_unrolled_cells(setting, cell, both, cut_every, with_lengths, lengths):
     check_cells(setting, cell, both, cut_every, with_lengths, lengths)
@@ -305,7 +306,7 @@ def seed_first(lengths):
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-@settings(max_examples=7)
+@settings(max_examples=4)
 @given(lengths=st.lists(st.integers(1, 40), min_size=4, max_size=12), held=st.lists(st.booleans(), min_size=12))
 def test_large_results_that_are_kept_or_given_back(setting, lengths, held):
     """The states of all steps are large results, and go back in as arguments of another length, or of the same."""

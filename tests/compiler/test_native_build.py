@@ -54,6 +54,7 @@ def test_builds_once_and_then_starts_no_compiler(cc, source, cache, script, tmp_
     assert path.stat().st_mtime_ns == before
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("change", ["unit", "header", "new header", "compiler", "argument", "processor"])
 def test_what_decides_the_result_is_in_the_name(cc, source, cache, script, monkeypatch, change):
     compiler = [script("compiler", f'exec {cc} "$@"')]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from drawn import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from replay import array_of, assert_equal, need_library, small_plans_shared
@@ -134,7 +135,7 @@ def test_chains(f, threads, dtype):
     assert_equal(*kept[0], 1e-12 if dtype == "float64" else 2e-5)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     steps=st.lists(
         st.tuples(

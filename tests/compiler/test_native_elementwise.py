@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from drawn import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from replay import assert_equal, need_library, replay_call, small_plans_shared
@@ -191,7 +192,7 @@ def drawn_operand(kind, shape, dtype, rng):
     return laid_out(shape, dtype, layout, rng)[0]
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(
     name=st.sampled_from([*BINARY, "copy", "contiguous", "tanh"]),
     shape=st.lists(st.one_of(st.integers(0, 5), st.sampled_from([17, 40])), max_size=3).map(tuple),
@@ -235,7 +236,7 @@ def test_transposing_copies(shape, dtype, workers):
         assert np.isnan(whole).all()
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(
     shape=st.lists(st.one_of(st.integers(1, 5), st.sampled_from([17, 40])), min_size=1, max_size=3).map(tuple),
     chosen=st.tuples(layouts, st.sampled_from(["all", "first is 1", "last is 1", "last axis", "one"])),

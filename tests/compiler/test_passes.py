@@ -37,6 +37,7 @@ def test_each_stage_of_a_model_computes_the_same():
     assert products(graph) < products(record(lambda ids: lstm_step(ids, None, None, model), ids).graph)
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize(
     ("without", "cell"),
     [*(([name], "lstm") for name in PASSES), *((list(PASSES), cell) for cell in ("rnn", "lstm", "gru"))],

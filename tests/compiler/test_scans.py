@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from drawn import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from replay import assert_replays, need_library, normal
@@ -19,7 +20,7 @@ drawn = given(
 )
 
 
-@settings(max_examples=70, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(70), suppress_health_check=[HealthCheck.too_slow])
 @drawn
 def test_scans(program, order, without, setting):
     need_library()

@@ -297,6 +297,7 @@ def mask(T, n):
 """
 
 
+@pytest.mark.nightly
 def test_a_function_that_does_not_end_fails_alone(tmp_path):
     path = Path(tmp_path, "loops.py")
     path.write_text(LOOPS)

@@ -104,6 +104,7 @@ def trained(policy, compile, every=4, dtype=np.float64):
     return losses, {name: p.data for name, p in model.parameters().items()}, step
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("policy", ["rtrl", "snap:1", "eprop", "uoro", "kf"])
 def test_training_steps_are_the_same_compiled_and_not(policy):
     losses, params, step = trained(policy, True)

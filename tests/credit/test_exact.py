@@ -42,6 +42,7 @@ def test_every_variant(cell, every, N, T, seed):
     assert_exact(*of_cell(cell, N, T, seed), tr.RTRL(every))
 
 
+@pytest.mark.sample(10)
 @pytest.mark.parametrize("name", STEPS)
 @settings(max_examples=6)
 @given(every=EVERY, **SIZES)

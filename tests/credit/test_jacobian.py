@@ -107,6 +107,7 @@ def test_terms_of_every_cell(cell, N, seed):
     assert_right(Step(*of_cell(cell, N, 1, seed), N))
 
 
+@pytest.mark.sample(10)
 @pytest.mark.parametrize("name", STEPS)
 @settings(max_examples=4)
 @given(N=hst.integers(1, 3), seed=st.SEEDS)

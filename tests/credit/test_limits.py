@@ -105,7 +105,7 @@ def test_memory_of_very_long_streams(policy):
     assert later < first + 10_000
 
 
-@pytest.mark.sample(7)
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("make", [tr.LSTMCell, tr.GRUCell])  # with links and without
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: type(policy).__name__)
 def test_no_step_stays_alive(policy, make, no_collector):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from credit.steps import STEPS, an_lstm, assert_same_gradients, of_cell, recurrence
+from drawn import examples
 from hypothesis import given, settings
 from hypothesis import strategies as hst
 
@@ -36,12 +37,13 @@ def assert_holds_all(steps, step, parameters, inputs, state):
         assert (pattern.kept.get(name, reached) <= reached).all()
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(cell=st.cells() | st.cells("stacked") | st.cells(*OTHERS), T=hst.integers(1, 4), seed=st.SEEDS)
 def test_the_pattern_of_some_steps_holds_all_that_they_reach(cell, T, seed):
     assert_holds_all(T, *of_cell(cell, 1, T, seed))
 
 
+@pytest.mark.sample(10)
 @pytest.mark.parametrize("name", [name for name in STEPS if not name.endswith(("each step", "some steps"))])
 @settings(max_examples=3)
 @given(T=hst.integers(1, 4), seed=st.SEEDS)

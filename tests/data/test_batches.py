@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from drawn import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -7,7 +8,7 @@ from tinygrad_rnn.data import Corpus, OffsetBatches
 from tinygrad_rnn.errors import ConfigError, CorpusError, DTypeError, ShapeError
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(
     batch_size=st.integers(1, 6),
     bptt=st.integers(1, 7),

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from drawn import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -72,7 +73,7 @@ def test_the_constructor_rejects(ids: list[int], level: Level, error: type[Excep
         Corpus(np.array(ids), Vocabulary(["a", "b"]), level)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(length=st.integers(2, 60), held_out=st.floats(0.01, 0.99), level=st.sampled_from(["word", "char"]))
 def test_both_ways_to_cut_keep_the_order_and_lose_nothing(length: int, held_out: float, level: Level) -> None:
     text = " ".join(str(i % 7) for i in range(length))
@@ -149,7 +150,7 @@ def test_unigram_nats_rejects_two_vocabularies() -> None:
         unigram_nats(Corpus.from_text("ab", "char"), Corpus.from_text("cd", "char"))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(data=st.binary() | st.text().map(str.encode) | st.text("\r\n\ufeffa\0é").map(str.encode))
 def test_any_file_gives_its_text_back_or_a_corpus_error(data: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     path: Path = tmp_path_factory.getbasetemp() / "any_bytes.txt"

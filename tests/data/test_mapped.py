@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from drawn import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -50,7 +51,7 @@ def test_offset_windows_of_a_file_are_those_of_the_array(dtype, shape, tmp_path)
     whole=st.booleans(),
     cut=st.floats(0, 1),
 )
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_each_held_out_token_but_the_first_is_a_target_once(length, batch_size, bptt, whole, cut):
     """After the tokens before it in its stream; and the rows alone are those of all."""
     ids = np.arange(length, dtype=np.uint16)

@@ -4,6 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from drawn import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -36,7 +37,7 @@ def by_definition(text, order):
 
 
 @given(TEXTS, TEXTS, st.integers(1, 4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_probabilities_sum_to_one_and_are_those_of_the_equations(text, context, order):
     model, p = NGrams(np.array(text), V, order), by_definition(text, order)
     found = model.probabilities(context)
@@ -46,7 +47,7 @@ def test_probabilities_sum_to_one_and_are_those_of_the_equations(text, context, 
 
 
 @given(TEXTS, st.lists(st.integers(0, V - 1), min_size=2, max_size=20), st.integers(1, 4))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_nats_are_those_of_each_token_after_all_before_it(text, other, order):
     model = NGrams(np.array(text), V, order)
     expected = [-np.log(model.probabilities(other[:t])[other[t]]) for t in range(1, len(other))]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from drawn import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -71,7 +72,7 @@ def tokens_of(found, level):
 
 @pytest.mark.parametrize("level", LEVELS)
 @given(parts=st.lists(st.sampled_from(ALPHABET), max_size=60), size=st.integers(1, 9))
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_pieces_have_the_tokens_of_the_whole(level, parts, size, tmp_path_factory):
     path = tmp_path_factory.mktemp("pieces") / "text"
     path.write_bytes("".join(parts).encode())
@@ -139,6 +140,7 @@ def test_tables_that_are_spilled_lose_no_count(words, most, held_out, tmp_path_f
     assert found.ids.tolist() == [i if i < V else 0 for i in expected.ids.tolist()]
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(("V", "dtype"), [(200, "uint8"), (256, "uint8"), (257, "uint16"), (70_000, "uint32")])
 def test_the_smallest_dtype_that_fits(V, dtype, tmp_path):
     text = " ".join(f"w{i}" for i in range(V - 1))

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from drawn import examples
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -140,14 +141,14 @@ def test_word_tokens_join_to_readable_text(tokens: list[str], text: str) -> None
     assert detokenize(tokens, "word") == text
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(text=st.text())
 def test_char_tokens_join_to_the_same_text(text: str) -> None:
     assert detokenize(tokenize(text, "char"), "char") == text
 
 
 # The second strategy writes the signs that the two directions treat specially far more often.
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(text=st.text() | st.text("aB_'\u2019<>unk()[]{}.,;:!?-\n\r\t \u2028İ"))
 @example(text="\n\n(' <unk>' )\n'a'b' 'c\n")
 def test_word_tokens_survive_joining_and_cutting_again(text: str) -> None:

@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+from drawn import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,7 +13,7 @@ from tinygrad_rnn.errors import ConfigError, CorpusError, DTypeError, ShapeError
 any_text = st.text(st.characters(codec=None), max_size=5)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(tokens=st.lists(any_text, min_size=1, max_size=20))
 def test_ids_decode_back_and_the_json_list_rebuilds_the_vocabulary(tokens: list[str]) -> None:
     vocabulary = Vocabulary.from_tokens(tokens)

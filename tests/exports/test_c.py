@@ -7,6 +7,7 @@ import re
 import c_programs as c
 import numpy as np
 import pytest
+from drawn import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from programs import lines
@@ -345,7 +346,7 @@ _numbers = itertools.count()
 
 
 @pytest.mark.nightly
-@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(150), suppress_health_check=list(HealthCheck))
 @given(program=programs, order=st.sampled_from([0, 0, 1]))
 def test_drawn_programs(program, order, tmp_path_factory):
     """Either an error says what C does not have, or it computes the same, without undefined behaviour."""

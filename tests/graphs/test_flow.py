@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+from drawn import examples
 from graph_cases import CASES, rnn
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,7 +25,7 @@ def test_the_total_of_a_parameter_is_the_norm_of_its_gradient(name):
         assert flow.total((parameter.node, 0)) == pytest.approx(expected)
 
 
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 @given(st.integers(1, 5), st.integers(1, 4), st.integers(0, 2**32 - 1))
 def test_the_joint_norm_of_all_uses_is_the_total_and_never_more_than_the_sum_of_the_terms(T, H, seed):
     rng = np.random.default_rng(seed)

@@ -106,6 +106,7 @@ def test_what_was_not_recorded_is_refused(target):
         read([target])
 
 
+@pytest.mark.nightly
 def test_a_hundred_thousand_nodes_are_read_in_a_few_seconds():
     x = tr.tensor(1.0, requires_grad=True)
     spec = x.node.specs[0]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from drawn import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -75,7 +76,7 @@ def test_affine_refuses_what_does_not_fit():
         layer.backward(np.ones((2, 3, 4)))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(
     N=st.integers(1, 3),
     T=st.integers(1, 4),
@@ -148,7 +149,7 @@ def test_loss_refuses_what_does_not_fit():
         head.forward(logits, np.zeros((2, 3)))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(
     N=st.integers(1, 3), T=st.integers(1, 4), ignore_label=st.sampled_from([-1, 0, 99]), seed=st.integers(0, 2**32 - 1)
 )

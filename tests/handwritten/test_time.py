@@ -4,6 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from drawn import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -70,7 +71,7 @@ def test_gradient_of_a_later_window_holds_the_carried_state_constant(
 
 
 @every_cell
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(
     N=st.integers(1, 3),
     T=st.integers(1, 6),

@@ -30,7 +30,7 @@ class Scaled(tr.Module):
         return h, h
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru", Scaled, tr.LSTMCell])
 @pytest.mark.parametrize("layers", [1, 2])
 def test_every_cell_trains(cell, layers):

@@ -19,6 +19,7 @@ def cells(rng):
     }
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("name", cells(np.random.default_rng(0)))
 def test_gradients_without_chance_and_with_a_seed(name):
     rng = np.random.default_rng(1)

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from drawn import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy_cases import CASES, ELEMENTWISE, draw
@@ -129,7 +130,7 @@ LAWS = {
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("name", LAWS)
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(shape=shapes, dtype=st.sampled_from(["float64", "float32", "int32", "uint8"]), seed=seeds)
 def test_functions_are_numpys(name, shape, dtype, seed):
     """What NumPy refuses is refused; NumPy's singular values are refused here, and nothing else."""
@@ -164,7 +165,7 @@ def subscripts(draw):
     return ",".join(inputs) + ("->" + "".join(output) if explicit else "")
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(text=subscripts(), lengths=st.tuples(*[st.integers(0, 3)] * 4), dtype=st.sampled_from(["f8", "i8"]), seed=seeds)
 def test_einsum_is_numpys(text, lengths, dtype, seed):
     rng = np.random.default_rng(seed)

@@ -226,6 +226,7 @@ def test_an_operation_that_drops_the_imaginary_part_is_noticed_whatever_the_warn
     assert "complex numbers do not pass (Casting complex values" in report.notes[0]
 
 
+@pytest.mark.nightly
 def test_a_large_leaf_is_looked_at_along_directions_unless_every_entry_is_asked_for():
     for full, every, directions in (("auto", False, 3), (False, False, 3), (True, True, 4000)):
         (leaf,) = check_grads(lambda x: x * x, normal(40, 100), full=full).leaves

@@ -132,6 +132,7 @@ def test_every_fault_is_found_within_100_examples(family, fault):
     assert examples_to_kill(family, fault) is not None
 
 
+@pytest.mark.nightly
 def test_half_of_the_faults_are_found_within_three_examples():
     counts = [examples_to_kill(family, fault) for family, fault in FAULTS]
     assert statistics.median(counts) <= 3

@@ -87,6 +87,7 @@ def test_models_take_the_sequences_of_their_vocabulary(model, own, batch):
     assert all(parameter.data.all() for parameter in model.parameters().values())
 
 
+@pytest.mark.nightly
 def test_everything_of_a_kind_is_drawn():
     drawn = set()
 

@@ -56,13 +56,13 @@ def assert_same(one, other, rtol):
             np.testing.assert_allclose(array, other[part][name], rtol=rtol, atol=rtol)
 
 
-@pytest.mark.sample(5)
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS | COMBINED)
 def test_every_optimizer(optimizer):
     assert_same(*(trained(compiled, optimizer, cell="rnn") for compiled in (True, False)), 1e-10)
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 @pytest.mark.parametrize("clip", [0.0, 0.05])
 def test_cells_and_clipping(cell, clip):
@@ -82,7 +82,7 @@ POLICIES += [tr.Full(), tr.Decay(0.5), tr.Checkpointed(2), "chunked:3"]
 POLICIES += [tr.Checkpointed(states=2), tr.Checkpointed(states=3, every=5)]
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("policy", POLICIES, ids=repr)
 def test_policies_whose_passes_do_not_overlap(policy):
     assert is_compilable(policy)
@@ -213,7 +213,7 @@ MAGNITUDES = {np.float16: [1e-3, 1.0, 1e3], np.float32: [1e-30, 1.0, 1e20], np.f
 WINDOW = [(np.zeros((2, 3), int), np.zeros((2, 3), int))]
 
 
-@pytest.mark.sample(6)
+@pytest.mark.sample(4)
 @pytest.mark.filterwarnings("ignore:train_epoch. the model mixes")
 @pytest.mark.parametrize("executor", ["numpy", "native"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

@@ -248,7 +248,7 @@ def test_no_curve_without_matplotlib(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     ("truncation", "updates", "cell"),
     [

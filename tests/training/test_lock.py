@@ -55,6 +55,7 @@ def dead_process():
     return process.pid
 
 
+@pytest.mark.nightly
 def test_runs_that_start_at_once_get_a_folder_each(folder):
     runs = [start("--epochs", "1", "--seed", str(seed)) for seed in range(2)]
     for run in runs:
@@ -87,6 +88,7 @@ def test_a_second_writer_is_refused_while_the_first_runs(folder):
     assert load_model("a").config.seed == 2
 
 
+@pytest.mark.nightly
 def test_the_lock_of_a_killed_run_is_taken_over(folder, capsys):
     killed = start("--epochs", "100000", "--save", "a")
     until_first_epoch(killed)
@@ -139,6 +141,7 @@ def test_a_dead_process_or_one_that_came_later_loses_it(tmp_path, owner):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.nightly
 def test_one_of_many_takes_a_dead_lock_over(tmp_path):
     lock(tmp_path, pid=dead_process())
     code = (

@@ -92,7 +92,7 @@ def test_a_policy_without_passes_of_its_own_makes_an_update_a_window(kind, compi
             np.testing.assert_allclose(other[name], value, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("policy", [tr.Full(), tr.Decay(0.9), tr.Checkpointed(3), tr.Randomized(c=0.1)], ids=repr)
 def test_the_graph_of_a_window_is_all_that_is_held(policy, no_collector):
     """Whatever the length of the pass."""

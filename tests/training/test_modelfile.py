@@ -10,6 +10,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from drawn import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -67,7 +68,7 @@ def test_a_model_that_could_not_be_loaded_is_not_saved(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(data=st.data())
 def test_a_flipped_bit(tmp_path_factory, content, data):
     damaged = bytearray(content)
@@ -81,7 +82,7 @@ def test_a_flipped_bit(tmp_path_factory, content, data):
     assert_same(saved)  # a bit that carries nothing, such as one of a date
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(data=st.data())
 def test_a_file_cut_short(tmp_path_factory, content, data):
     path = tmp_path_factory.mktemp("cut") / "model.npz"
@@ -189,6 +190,7 @@ while True:
 """
 
 
+@pytest.mark.nightly
 def test_a_killed_save_never_damages_the_file(tmp_path):
     path = tmp_path / "model.npz"
     config, rng = TrainConfig(hidden_size=48), np.random.default_rng(0)

@@ -85,7 +85,7 @@ def test_a_stream_of_unknown_length_takes_few_calls_more(T, states, window):
     assert relative_error(update.gradients["w"], full.gradients["w"]) < 1e-12
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("window", [1, pytest.param(50, marks=pytest.mark.nightly), 300])
 @pytest.mark.parametrize("states", [2, pytest.param(6, marks=pytest.mark.nightly)])
 def test_no_more_states_and_one_graph_are_held(no_collector, states, window):

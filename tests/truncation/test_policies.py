@@ -204,7 +204,7 @@ def test_updates_between_overlapping_windows_use_the_values_that_were_recorded()
     assert second.state == 72
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("policy", "most"),
     [(tr.Chunked(5), 5), (tr.Windowed(6, every=2), 8), (tr.Windowed(4), 5), (tr.Adaptive(0.1, 6, every=2), 8)],

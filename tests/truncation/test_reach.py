@@ -82,6 +82,7 @@ def test_a_policy_is_never_asked_beyond_its_reach(policy, T, seed):
     tr.draw(cell, inputs[0], truncation=policy)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("make", [Taper, lambda: Strict(4, 2, 2), lambda: Strict(3, None, 1)])
 def test_nor_by_anything_else_that_takes_one(make):
     model = tr.RNNLM(5, 3, 3, np.random.default_rng(0), dtype=np.float64)

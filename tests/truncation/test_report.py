@@ -140,6 +140,7 @@ def test_truncation_and_checkpointing_take_less_memory_than_full():
     assert checkpointed.peak_mib < full.peak_mib / 3
 
 
+@pytest.mark.nightly
 def test_policies_and_parameters_stay_as_they_are_and_the_draws_are_the_same():
     model, policy = language_model(), tr.Randomized(c=0.2, rng=np.random.default_rng(5))
     before = {name: p.data for name, p in model.parameters().items()}

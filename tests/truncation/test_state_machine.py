@@ -7,6 +7,7 @@ engine says about any loss, or any sum of losses in any order, must be the same 
 from dataclasses import dataclass
 
 import numpy as np
+from drawn import examples
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
@@ -98,7 +99,7 @@ class AnyOrder(RuleBasedStateMachine):
             assert (0 if self.w.grad is None else self.w.grad) == self.accumulated
 
 
-AnyOrder.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+AnyOrder.TestCase.settings = settings(max_examples=examples(60), stateful_step_count=40, deadline=None)
 TestAnyOrder = AnyOrder.TestCase
 
 
@@ -150,5 +151,5 @@ class AnyWindows(RuleBasedStateMachine):
                 self.w.data, self.value = float(new), new
 
 
-AnyWindows.TestCase.settings = settings(max_examples=60, stateful_step_count=12, deadline=None)
+AnyWindows.TestCase.settings = settings(max_examples=examples(60), stateful_step_count=12, deadline=None)
 TestAnyWindows = AnyWindows.TestCase

@@ -121,10 +121,9 @@ class Through:
 
     def pattern(self, K: int) -> Array:
         """Return which derivatives can be other than zero, booleans (K, D)."""
-        reached = self.after.pattern(K)
         if self.support is None:
-            return np.broadcast_to(reached.any(axis=1, keepdims=True), (K, self.matrix.shape[0]))
-        return chained(reached, self.support.T)
+            return np.broadcast_to(self.after.pattern(K).any(axis=1, keepdims=True), (K, self.matrix.shape[0]))
+        return chained(self.after.pattern(K), self.support.T)
 
     def entries(self, rows: Array, columns: Array) -> Value:
         """Return the derivatives of units `rows` by elements `columns`, which are broadcast: (N, *shape)."""

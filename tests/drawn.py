@@ -1,0 +1,8 @@
+"""How many examples a test draws that says their number itself."""
+
+from hypothesis import settings
+
+
+def examples(count):
+    """Return a number of examples: by day a fifth of `count`; all of them with --hypothesis-profile nightly."""
+    return count if settings.get_current_profile_name() == "nightly" else max(5, count // 5)
