@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 import pytest
+from printed import assert_prints
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -43,7 +44,7 @@ def test_python_blocks_run_and_print_what_the_page_says(page, tmp_path, monkeypa
         with contextlib.redirect_stdout(printed):
             exec(compile(code, source, "exec"), names)
         if next_language == "":
-            assert printed.getvalue().split() == expected.split()
+            assert_prints(printed.getvalue(), expected, code)
 
 
 def test_the_readme_names_commands_and_files_that_exist():

@@ -129,6 +129,7 @@ SAID = {
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TINYGRAD_RNN_PROGRESS", str(tmp_path / "data" / "progress.json"))
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     return tmp_path
 
 

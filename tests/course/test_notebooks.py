@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from printed import assert_prints
 
 from tinygrad_rnn.course.exercises.text import LANGUAGES
 from tinygrad_rnn.course.lessons import LESSONS
@@ -93,4 +94,5 @@ def test_a_kernel_runs_it(notebooks, lesson, language, monkeypatch, tmp_path):
     page = (ROOT / "docs" / "course" / language / lesson.page).read_text(encoding="utf-8")
     printed = "".join(content for cell in cells for kind, content in shown(cell) if kind == "stdout")
     blocks = re.findall(r"^```(\w*)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-    assert printed.split() == " ".join(block for kind, block in blocks if not kind).split()
+    code = "".join(cell.source for cell in cells)
+    assert_prints(printed, " ".join(block for kind, block in blocks if not kind), code)

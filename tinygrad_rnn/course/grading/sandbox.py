@@ -85,7 +85,7 @@ def _graded(chosen: Lesson, first: int, path: Path, result: Path, seconds: float
     place.mkdir()
     began = time.monotonic()
     process = subprocess.Popen(
-        [sys.executable, "-m", __name__, *given],
+        [sys.executable, "-B", "-m", __name__, *given],  # no __pycache__ beside the reader's files
         cwd=place,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
