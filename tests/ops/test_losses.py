@@ -259,8 +259,8 @@ def test_a_loss_of_nothing_has_no_sign(reduction, setting):
     zeros = np.zeros((3, 4, 5))
     calls += [
         lambda x, loss=loss: loss(x - x, zeros, mask=MASK, reduction=reduction)
-        for name, (loss, _) in ELEMENTWISE.items()
-        if name not in ("gaussian_nll", "binary_cross_entropy")
+        for loss, definition in ELEMENTWISE.values()
+        if definition(0.0, 0.0) == 0
     ]
     for call in calls:
         f = call if setting is None else tr.compile(call, **setting)
