@@ -19,7 +19,7 @@ settings.register_profile("nightly", deadline=None, max_examples=2000, phases=ph
 settings.load_profile("ci")
 
 # Under --cov a test takes two to three times as long. In the rooms with most cases, the first few of each test are
-# traced: the others take other values through the same lines.
+# traced, and of those with the marker sample(n) the first: the others take other values through the same lines.
 MANY_CASES = ("compiler", "credit", "graphs", "testing", "truncation")
 TRACED = 3
 
@@ -43,7 +43,8 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         test, room = item.nodeid.partition("[")[0], item.path.parent.name
         cases[test] += 1
-        if room in MANY_CASES and cases[test] > TRACED:
+        traced = 1 if item.get_closest_marker("sample") else TRACED if room in MANY_CASES else math.inf
+        if cases[test] > traced:
             item.add_marker("no_cover")
 
 
