@@ -313,8 +313,8 @@ def test_native_executor_without_a_compiler(folder):
         assert ("replayed by NumPy" in found.stdout) == (executor == "auto")
 
 
-@pytest.mark.sample(4)
 # Whether a loss overflows or only grows beyond all bounds, and in which update, hangs on the order of sums.
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("lr", ["1e37", "1e30", "1e6"])
 @pytest.mark.parametrize("way", [["--executor", "numpy"], ["--no-compile"]])

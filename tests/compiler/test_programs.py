@@ -35,7 +35,7 @@ drawn = given(
 )
 
 
-@settings(max_examples=examples(100), suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(300), suppress_health_check=[HealthCheck.too_slow])
 @drawn
 def test_programs(program, order, without, setting):
     need_library()
