@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from drawn import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from replay import assert_equal, need_library, normal, small_plans_shared
@@ -120,7 +119,7 @@ def check(program, lengths, order, setting):
     return count
 
 
-@settings(max_examples=examples(15), suppress_health_check=list(HealthCheck))
+@settings(max_examples=4, suppress_health_check=list(HealthCheck))
 @given(program=scans, lengths=sizes, order=st.integers(0, 2), setting=st.sampled_from(SETTINGS))
 def test_drawn_scans(program, lengths, order, setting):
     need_library()
@@ -282,7 +281,6 @@ FUNCTIONS = [
 ]
 
 
-@pytest.mark.sample(5)
 @settings(max_examples=4)
 @pytest.mark.parametrize("f", FUNCTIONS, ids=lambda f: f.__name__)
 @given(lengths=sizes, setting=st.sampled_from(SETTINGS))
