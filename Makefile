@@ -11,6 +11,7 @@ ifneq ($(UV),)
 INSTALL := VIRTUAL_ENV=$(abspath $(VENV)) $(UV) pip install --quiet
 else
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+LATER   := --no-compile
 endif
 
 .PHONY: train test test-nightly coverage lock stub test-matrix bench-check docs notebooks results lint types env clean
@@ -22,8 +23,9 @@ TRAIN := --tied --dropout 0.4 --epochs 12 --lr 0.005 --schedule cosine
 train: $(RUN)  ## train a language model
 	$(BIN)/tinygrad-rnn train $(TRAIN) $(ARGS)
 
-# One BLAS thread: the tests' products are tiny, and on a busy machine two threads wait for each other.
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
+# Bytecode is kept, whatever the shell says: the tests start hundreds of processes. One BLAS thread (below): their
+# products are tiny, and on a busy machine two threads wait for each other.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 test: lint types  ## lint, types, then the tests of the day, on all cores
 	OPENBLAS_NUM_THREADS=1 $(PYTEST) $(ARGS)
@@ -83,8 +85,9 @@ endif
 	$(INSTALL) --no-deps --no-build-isolation -e .
 	@touch $(RUN)
 
+# Compiling all of it takes as long as the rest; the tests compile what they import (uv does so by itself).
 $(STAMP): $(RUN) requirements.lock
-	$(INSTALL) --require-hashes -r requirements.lock
+	$(INSTALL) $(LATER) --require-hashes -r requirements.lock
 	@touch $(STAMP)
 
 clean:

@@ -143,7 +143,7 @@ def environment(row: Row) -> dict[str, str]:
         raise Skip(f"this CPU does not have the instructions of the kernel {row.kernel}")
     if row.level and row.level not in levels():
         raise Skip(f"this CPU does not have {row.level}")
-    settings = {"OPENBLAS_CORETYPE": row.kernel, "TINYGRAD_RNN_CPU": row.level}
+    settings = {"OPENBLAS_CORETYPE": row.kernel, "TINYGRAD_RNN_CPU": row.level, "PYTHONDONTWRITEBYTECODE": None}
     kept = {name: value for name, value in os.environ.items() if name not in settings}
     kept["OPENBLAS_NUM_THREADS"] = str(row.threads)
     return kept | {name: value for name, value in settings.items() if value}
@@ -183,7 +183,7 @@ def python_of(row: Row) -> str:
         pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
         for command in (
             (base, "-m", "venv", "--clear", str(folder)),
-            (*pip, "--require-hashes", "-r", str(lock)),
+            (*pip, "--no-compile", "--require-hashes", "-r", str(lock)),
             (*pip, "--no-deps", "--no-build-isolation", "-e", str(ROOT)),
             *([(*pip, f"numpy=={row.numpy}")] if row.numpy else []),
         ):
