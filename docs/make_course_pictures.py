@@ -1,17 +1,22 @@
-"""Draw the pictures of the course: python docs/make_course_pictures.py [NUMBER] (all lessons without a number).
+"""Draw the pictures of the course: python docs/make_course_pictures.py [NUMBER...] (all lessons without a number).
 
-A Chinese page has the same picture, with what it says in Chinese; names of the code stay what they are.
+The function with the name of a lesson's module draws its picture. A Chinese page has the same picture, with what it
+says in Chinese; names of the code stay what they are.
 """
 
 from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 import tinygrad_rnn as tr
+from tinygrad_rnn.course.exercises.exercise import Lesson
+from tinygrad_rnn.course.lessons import LESSONS
+from tinygrad_rnn.course.lessons import lesson as lesson_of
 
 FOLDER = Path(__file__).parent / "pictures" / "course"
 
@@ -88,19 +93,6 @@ def gates_and_credit() -> tr.Drawing:
     return tr.draw(tr.LSTMCell(3, 4, rng()), series(1, 3, 3), view="rolled", title="The LSTM cell")
 
 
-PICTURES = {
-    1: word_order,
-    2: recurrent_cell,
-    3: unrolling,
-    4: bptt_by_hand,
-    5: by_the_graph,
-    6: long_sequences,
-    7: scissors,
-    8: order_of_data,
-    9: language_model,
-    10: gates_and_credit,
-}
-
 # What a picture says, whole or between two dots, as a pattern, and the same in Chinese.
 CHINESE = {
     "One step, forward and backward": "一个时间步的前向与反向",
@@ -167,26 +159,44 @@ def in_chinese(picture: str) -> str:
     """Return a picture (SVG) that says in Chinese what it says in English.
 
     Raises:
-        ValueError: if it says something that is not in CHINESE, with words that are no NAMES.
+        ValueError: naming all that is not in CHINESE and has words that are no NAMES.
     """
-    return SAID.sub(lambda match: match[1] + " · ".join(map(translated, match[2].split(" · "))), picture)
+    said = {part for match in SAID.finditer(picture) for part in match[2].split(" · ")}
+    chinese = {part: translated(part) for part in said}
+    if missing := sorted(part for part, text in chinese.items() if text is None):
+        raise ValueError(f"docs/make_course_pictures.py: no Chinese yet for {missing}: see CHINESE and NAMES")
+    return SAID.sub(lambda match: match[1] + " · ".join(chinese[part] or "" for part in match[2].split(" · ")), picture)
 
 
-def translated(text: str) -> str:
-    """Return one thing that a picture says, in Chinese."""
+def translated(text: str) -> str | None:
+    """Return one thing that a picture says, in Chinese; None: it has words of which the Chinese is not known."""
     for pattern, chinese in CHINESE.items():
         if found := re.fullmatch(pattern, text):
             return found.expand(chinese)
-    if set(re.findall("[A-Za-z]{2,}", text)) - NAMES:
-        raise ValueError(f"docs/make_course_pictures.py: {text!r} has no Chinese yet: see CHINESE and NAMES")
-    return text
+    return None if set(re.findall("[A-Za-z]{2,}", text)) - NAMES else text
+
+
+def name_of(lesson: Lesson) -> str:
+    """Return the name of a lesson's picture, of the function above that draws it, and of the lesson's module."""
+    return lesson.slug.replace("-", "_")
+
+
+def main(lessons: Iterable[Lesson], folder: Path = FOLDER) -> None:
+    """Draw the picture of each lesson in both languages; of one that lacks some Chinese, neither.
+
+    Raises:
+        ValueError: if a lesson has no function here, or its picture says something that has no Chinese yet.
+    """
+    for lesson in lessons:
+        name = name_of(lesson)
+        if name not in globals():
+            raise ValueError(f"docs/make_course_pictures.py: no function {name}() draws lesson {lesson.number}")
+        english = globals()[name]().svg()
+        for language, picture in {"en": english, "zh": in_chinese(english)}.items():
+            path = folder / language / f"{name}.svg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(picture, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    for number in map(int, sys.argv[1:] or map(str, PICTURES)):
-        english = FOLDER / "en" / f"{PICTURES[number].__name__}.svg"
-        english.parent.mkdir(parents=True, exist_ok=True)
-        PICTURES[number]().save(english)
-        chinese = FOLDER / "zh" / english.name
-        chinese.parent.mkdir(exist_ok=True)
-        chinese.write_text(in_chinese(english.read_text(encoding="utf-8")), encoding="utf-8")
+    main([lesson_of(int(number)) for number in sys.argv[1:]] or LESSONS)

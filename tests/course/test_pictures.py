@@ -2,8 +2,13 @@
 
 import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from tinygrad_rnn.course.exercises.exercise import Lesson
+from tinygrad_rnn.course.exercises.text import LANGUAGES, Text
+from tinygrad_rnn.course.lessons import LESSONS, lesson
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "pictures" / "course"
@@ -19,11 +24,10 @@ def pictures():
     return module
 
 
-def test_each_lesson_has_its_picture(pictures):
-    assert [f"{draw.__name__}.svg" for draw in pictures.PICTURES.values()] == [
-        f"{path.stem[3:].replace('-', '_')}.svg" for path in sorted((ROOT / "docs" / "course" / "en").glob("*.md"))
-    ]
-    assert sorted(path.name for path in (FOLDER / "zh").glob("*.svg")) == PICTURES
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_each_lesson_has_its_picture(pictures, language):
+    names = {path.name for path in (FOLDER / language).glob("*.svg")}
+    assert names == {f"{pictures.name_of(lesson)}.svg" for lesson in LESSONS}, "run docs/make_course_pictures.py"
 
 
 @pytest.mark.parametrize("name", PICTURES)
@@ -45,6 +49,22 @@ def test_what_a_picture_says(pictures, english, chinese):
     assert pictures.in_chinese(f'<text x="1">{english}</text>') == f'<text x="1">{chinese}</text>'
 
 
-def test_what_has_no_chinese_is_named(pictures):
-    with pytest.raises(ValueError, match="'a new word' has no Chinese yet"):
-        pictures.in_chinese('<text x="1">12 steps · a new word</text>')
+def test_all_that_has_no_chinese_is_named(pictures):
+    with pytest.raises(ValueError, match=r"no Chinese yet for \['a new word', 'another'\]: see CHINESE and NAMES"):
+        pictures.in_chinese('<text x="1">12 steps · a new word</text><text x="2">another</text>')
+
+
+def test_a_picture_is_written_in_both_languages_or_in_none(pictures, tmp_path, monkeypatch):
+    drawing = SimpleNamespace(svg=lambda: '<text x="1">scissors</text>')
+    monkeypatch.setattr(pictures, "scissors", lambda: drawing)
+    with pytest.raises(ValueError, match="'scissors'"):
+        pictures.main([lesson(7)], tmp_path)
+    assert [*tmp_path.rglob("*.svg")] == []
+    monkeypatch.setattr(pictures, "NAMES", {"scissors"})
+    pictures.main([lesson(7)], tmp_path)
+    assert {path.parent.name for path in tmp_path.rglob("scissors.svg")} == {*LANGUAGES}
+
+
+def test_a_lesson_that_nothing_draws_is_named(pictures, tmp_path):
+    with pytest.raises(ValueError, match=r"no function new_words\(\) draws lesson 12"):
+        pictures.main([Lesson(12, "new-words", Text("New words", "新词"), ())], tmp_path)
