@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tinygrad_rnn.course import lessons
 from tinygrad_rnn.course.exercises.text import LANGUAGES
 from tinygrad_rnn.course.grading.grade import grade_exercise
 from tinygrad_rnn.course.lessons import LESSONS
@@ -43,9 +44,9 @@ def test_each_mistake_is_named(exercise, mistake):
 def test_the_shape_of_a_lesson(lesson):
     assert len(lesson.exercises) >= 3
     for exercise in lesson.exercises:
-        assert len(exercise.mistakes) >= 5
-        assert len({mistake.name for mistake in exercise.mistakes}) == len(exercise.mistakes)
-        assert re.match(rf"(def|class) {exercise.name}\b.*:$", exercise.stub)
+        assert len(exercise.mistakes) >= 5, exercise.name
+        assert len({mistake.name for mistake in exercise.mistakes}) == len(exercise.mistakes), exercise.name
+        assert re.match(rf"(def|class) {exercise.name}\b.*:$", exercise.stub), exercise.stub
 
 
 def texts(lesson):
@@ -115,7 +116,22 @@ def test_the_terms_are_those_of_chinese_textbooks():
 
 
 def test_numbers_are_in_order():
-    assert [lesson.number for lesson in LESSONS] == sorted({lesson.number for lesson in LESSONS})
+    assert [lesson.number for lesson in LESSONS] == [*range(1, len(LESSONS) + 1)]
+
+
+def test_each_module_is_a_lesson():
+    modules = {path.stem for path in Path(lessons.__file__).parent.glob("[!_]*.py")}
+    assert modules == {lesson.slug.replace("-", "_") for lesson in LESSONS}, "LESSONS is in course/lessons/__init__.py"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_each_page_is_one_of_a_lesson(language):
+    assert {path.name for path in (PAGES / language).glob("*.md")} == {lesson.page for lesson in LESSONS}
+
+
+@pytest.mark.parametrize(("readme", "said"), [("README.md", r"(\d+) lessons"), ("README.zh.md", r"(\d+) 课")])
+def test_the_readme_says_how_many_lessons_there_are(readme, said):
+    assert re.findall(said, (PAGES.parents[1] / readme).read_text(encoding="utf-8")) == [str(len(LESSONS))]
 
 
 def test_cases_are_the_same_each_time():

@@ -38,6 +38,10 @@ def named(lesson, language):
     return f"{language}/{Path(lesson.page).with_suffix('.ipynb').name}"
 
 
+def page_of(lesson, language):
+    return (ROOT / "docs" / "course" / language / lesson.page).read_text(encoding="utf-8")
+
+
 def sources(notebook, kind):
     return [cell.source for cell in notebook.cells if cell.cell_type == kind]
 
@@ -46,7 +50,8 @@ def sources(notebook, kind):
 def test_a_notebook_in_both_languages(notebooks, lesson):
     english, chinese = (notebooks[named(lesson, language)] for language in LANGUAGES)
     codes = [sources(notebook, "code") for notebook in (english, chinese)]
-    assert len(codes[0]) == len(codes[1]) >= 2 + 2 * len(lesson.exercises)
+    blocks = re.findall(r"^```python$", page_of(lesson, "en"), re.MULTILINE)
+    assert len(codes[0]) == len(codes[1]) == len(blocks) + 2 * len(lesson.exercises)
     assert sum(source.startswith("tr.grade(") for source in codes[0]) == len(lesson.exercises)
     assert any("data:image/svg+xml;base64," in source for source in sources(english, "markdown"))
     assert not any("```" in source for source in sources(english, "markdown"))
@@ -91,7 +96,7 @@ def test_a_kernel_runs_it(notebooks, lesson, language, monkeypatch, tmp_path):
     tables = [content for cell in cells for kind, content in shown(cell) if kind == "text/html"]
     assert any("train loss" in table for table in tables) == (lesson.slug == "language-model"), "epochs are a table"
 
-    page = (ROOT / "docs" / "course" / language / lesson.page).read_text(encoding="utf-8")
+    page = page_of(lesson, language)
     printed = "".join(content for cell in cells for kind, content in shown(cell) if kind == "stdout")
     blocks = re.findall(r"^```(\w*)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     code = "".join(cell.source for cell in cells)
