@@ -55,6 +55,12 @@ def test_the_readme_names_commands_and_files_that_exist():
         assert (ROOT / name).exists(), name
 
 
+def test_the_readme_has_a_row_for_each_page():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \[[^\]]*\]\(docs/([^/)]+)\) \|", text, re.MULTILINE)
+    assert sorted(rows) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+
+
 def test_the_readme_in_chinese_has_the_same_blocks_pictures_and_rows():
     english, chinese = (ROOT / name for name in ("README.md", "README.zh.md"))
     assert blocks(english) == blocks(chinese)
