@@ -37,6 +37,13 @@ def several(x, h):
     return {"sum": np.sum(x * h), "best": np.argmax(x, axis=1), "sorted?": x[:, ::-1] > 0.5}, np.tanh(h + x @ x.T @ h)
 
 
+def both_ways(x, lengths, h):
+    """Read sequences of different lengths forward, from a state that is carried, and backward."""
+    one, other = (tr.GRUCell(4, 3, np.random.default_rng(seed)) for seed in (0, 1))
+    outputs, (h, _) = tr.bidirectional(one, other, x, states=(h, None), lengths=lengths)
+    return outputs, h
+
+
 def numbers(*shape):
     return lambda number: (np.random.default_rng(number).standard_normal(shape).astype(np.float32),)
 
@@ -60,6 +67,12 @@ def sources():
     found["attention"] = (
         c.function_source(attention, np.zeros((2, 4), np.float32), np.zeros((2, 5, 4), np.float32)),
         lambda t: (*numbers(2, 4)(t), *numbers(2, 5, 4)(t)),
+        1e-5,
+    )
+    x, h = np.zeros((2, 5, 4), np.float32), np.zeros((2, 3), np.float32)
+    found["lengths"] = (
+        c.function_source(both_ways, x, np.array([5, 1]), h, carry="h"),
+        lambda t: (*numbers(2, 5, 4)(t), np.random.default_rng(t).integers(1, 6, 2)),
         1e-5,
     )
     found["several"] = c.function_source(several, zeros, zeros, carry="h"), numbers(2, 3), 1e-5
@@ -137,7 +150,7 @@ def test_the_header_says_whether_a_step_can_fail(kind, sizes, fails, tmp_path):
     model = kind(*sizes, np.random.default_rng(0))
     header = tr.export(model, tmp_path / "model.c")[1].read_text()
     assert (" * model_step returns 0.\n" in header) is not fails
-    assert ("or 1 if an id is out of range" in header) is fails
+    assert ("or 1 if an id or a length is out of range" in header) is fails
 
 
 def test_an_id_out_of_range_leaves_the_state(made, library):
@@ -155,6 +168,17 @@ def test_an_id_out_of_range_leaves_the_state(made, library):
             good[1] = np.full_like(good[1], c.V)
             assert model.step(*good)[0] == 1
             np.testing.assert_array_equal(model.state, before)
+
+
+def test_a_length_out_of_range_leaves_the_state(made, library):
+    source, inputs, _ = made["lengths"]
+    model = c.CModel(library, "lengths", source)
+    x, lengths = inputs(0)
+    model.step(x, lengths)
+    before = model.state.copy()
+    for wrong in ([0, 1], [1, 6], [-1, 5], [2**31 - 1, 1]):
+        assert model.step(x, np.array(wrong))[0] == 1
+        np.testing.assert_array_equal(model.state, before)
 
 
 HOSTILE = [

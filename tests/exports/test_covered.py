@@ -12,7 +12,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "export.md"
 ENDINGS = {"torch": ".py", "onnx": ".onnx", "c": ".c", "wasm": ".wasm"}
 NEEDS = {"torch": "safetensors", "onnx": "onnx", "c": "numpy", "wasm": "ziglang"}
 X = np.linspace(-1, 1, 24, dtype=np.float32).reshape(2, 3, 4)
-IDS = np.array([[0, 1, 2], [3, 0, 1]])
+IDS, LENGTHS = np.array([[0, 1, 2], [3, 0, 1]]), np.array([2, 3])
 RNG, CELL = np.random.default_rng(0), tr.RNNCell(4, 2, np.random.default_rng(0))
 P = tr.parameter(X)
 
@@ -46,8 +46,13 @@ ROWS = {
     "`x[ids]` with an array": lambda x: x[np.array([1, 0])],
     "`cross_entropy` and its gradient": loss_and_gradient,
     "`cross_entropy` with smoothing": gradient(lambda x: tr.cross_entropy(x, IDS, smoothing=0.1)),
-    "`unroll` with `lengths`": lambda x: tr.unroll(CELL, x, lengths=np.array([2, 3]))[0],
+    "`unroll` with `lengths` that are fixed": lambda x: tr.unroll(CELL, x, lengths=LENGTHS)[0],
+    "`unroll` and `bidirectional` with `lengths` as an input": (
+        lambda x, lengths: (tr.unroll(CELL, x, lengths=lengths), tr.bidirectional(CELL, CELL, x, lengths=lengths)),
+        LENGTHS,
+    ),
 }
+"""Functions of X; or with the inputs after X."""
 
 
 def table():
@@ -59,8 +64,9 @@ def table():
 
 def covers(path, function, name):
     """Return whether a format has what a function computes."""
+    function, *more = function if isinstance(function, tuple) else (function,)
     try:
-        tr.export(function, path, X, to=name)
+        tr.export(function, path, X, *more, to=name)
     except tr.UnsupportedError:
         assert not [*path.parent.iterdir()]
         return False

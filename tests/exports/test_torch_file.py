@@ -141,6 +141,22 @@ def test_every_function(torch, tmp_path):
         np.testing.assert_allclose(a.detach().numpy(), b, rtol=2e-6, atol=2e-6, err_msg=str(number))
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.int32])
+def test_sequences_of_different_lengths(torch, tmp_path, dtype):
+    model = shuffled(tr.SequenceModel("gru", D, H, 2, RNG(0), last=True, bidirectional=True))
+
+    def read(xs, lengths):
+        return model(xs, lengths=lengths)
+
+    xs = RNG(1).standard_normal((3, 6, D)).astype(np.float32)
+    code, _ = tr.export(read, tmp_path / "read.py", xs, np.array([6, 1, 4], dtype))
+    theirs = imported(code).load()
+    for lengths in ([6, 1, 4], [2, 3, 5], [1, 1, 1]):
+        ours = read(xs, np.array(lengths, dtype))
+        found = theirs(torch.tensor(xs), torch.tensor(np.array(lengths, dtype)))
+        np.testing.assert_allclose(found.detach().numpy(), ours.data, atol=1e-6)
+
+
 class Awkward(tr.Module):
     """A cell whose parameters have names that code or PyTorch uses."""
 

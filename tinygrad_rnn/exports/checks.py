@@ -19,6 +19,12 @@ COPIES = frozenset(
 CHECK_OF_IDS = "tinygrad_rnn.nn.layers.Embedding._checked"
 """Returns its argument if no id is negative; the lookup that follows finds those that are too large."""
 
+CHECK_OF_LENGTHS = "tinygrad_rnn.nn.unroll._in_range"
+"""Returns lengths of sequences, as positions, if they lie in [1, T]."""
+
+BACKWARD_ORDER = "tinygrad_rnn.nn.unroll.backward_order"
+"""Returns the steps of sequences from lengths and T, each sequence from its own end."""
+
 
 def full_name(compute: object) -> str:
     """Return the full name of a function, or of what a partial or a method calls.

@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike
 from ..compiler.ir.graph import Body, Call, Graph, Value
 from ..engine.tape import Array
 from ..errors import UnsupportedError
-from .checks import full_name
+from .checks import BACKWARD_ORDER, CHECK_OF_IDS, CHECK_OF_LENGTHS, full_name
 
 INDENT = "    "
 
@@ -82,7 +82,7 @@ class Writer:
             if call.name == "loop":
                 yield from self._loop(call)
             elif full_name(call.operator.compute) in _CHECKS:
-                self._known[call.output] = self.text(call.inputs[0])
+                self._known[call.output] = self.text(call.inputs[0], call.output.dtype)
             else:
                 yield self._call(call)
 
@@ -132,7 +132,8 @@ class Writer:
         return self._known[value]
 
     def _call(self, call: Call) -> str:
-        written = _KNOWN.get(call.name) if call.operator.key == call.name else None
+        own = call.operator.key == call.name
+        written = _KNOWN.get(call.name) if own else _FUNCTIONS.get(full_name(call.operator.compute))
         if written is None:
             raise UnsupportedError(
                 f"export: PyTorch's code has nothing for {call.name!r}; write it with other functions"
@@ -297,6 +298,15 @@ def _take_along(to: Writer, call: Call) -> str:
 
 _INFIX = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "power": "**", "matmul": "@"}
 _COMPARED = {"less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=", "equal": "==", "not_equal": "!="}
+
+
+def _backward_order(to: Writer, call: Call) -> str:
+    """Write the steps (N, T, 1) of each sequence, reversed within its own length; see `nn.unroll.backward_order`."""
+    last = f"{to.text(call.inputs[0], call.output.dtype)}[:, None, None]"
+    t = f"torch.arange({call.output.shape[1]})[None, :, None]"
+    return f"torch.where({t} < {last}, {last} - 1 - {t}, {t})"
+
+
 _SAME = (
     "sqrt exp tanh floor ceil trunc sign relu sigmoid log sin cos tan sinh cosh log1p expm1 log2 log10 exp2 maximum "
 )
@@ -332,5 +342,12 @@ _KNOWN: dict[str, _Expression] = {
 }
 """What is written for an operator of the package."""
 
-_CHECKS = {f"tinygrad_rnn.{name}" for name in ("nn.layers.Embedding._checked", "ops.index._plain_part")}
-"""Functions of the package that check their argument and return it: PyTorch makes these checks itself."""
+_FUNCTIONS: dict[str, _Expression] = {BACKWARD_ORDER: _backward_order}
+"""What is written for functions without a gradient, by their full name."""
+
+_CHECKS = {
+    CHECK_OF_IDS,
+    CHECK_OF_LENGTHS,
+    *(f"tinygrad_rnn.ops.index.{name}" for name in ("_plain_part", "_checked_ids")),
+}
+"""Functions of the package that check their argument and return it: PyTorch checks ids and positions itself."""

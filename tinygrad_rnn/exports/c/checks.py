@@ -9,9 +9,9 @@ from __future__ import annotations
 from functools import partial
 
 from ...compiler.plans.instructions import Instruction, Slot
-from ..checks import CHECK_OF_IDS, COPIES, full_name
+from ..checks import BACKWARD_ORDER, CHECK_OF_IDS, CHECK_OF_LENGTHS, COPIES, full_name
 
-KERNELS = (CHECK_OF_IDS, "numpy.argmax", "numpy.argmin")
+KERNELS = (CHECK_OF_IDS, CHECK_OF_LENGTHS, BACKWARD_ORDER, "numpy.argmax", "numpy.argmin")
 """Functions that are kernels."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ...errors import UnsupportedError
-from ..checks import CHECK_OF_IDS
+from ..checks import BACKWARD_ORDER, CHECK_OF_IDS, CHECK_OF_LENGTHS
 from . import lookups, products, reductions
 from .checks import function_of
 from .code import Code
@@ -36,6 +36,8 @@ _KERNELS: dict[str, Callable[[Code, Kernel], None]] = {
 
 _FUNCTIONS: dict[str, Callable[[Code, Kernel], None]] = {
     CHECK_OF_IDS: lookups.check_ids,
+    CHECK_OF_LENGTHS: lookups.check_lengths,
+    BACKWARD_ORDER: lookups.backward_order,
     "numpy.argmax": reductions.position,
     "numpy.argmin": reductions.position,
 }

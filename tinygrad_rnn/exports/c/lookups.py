@@ -1,4 +1,4 @@
-"""Lookups, their gradients, and the loss: kernels that look at ids. An id out of range ends the step with 1."""
+"""Lookups, their gradients, and the loss: kernels that look at ids; one that is out of range ends the step with 1."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 from ...compiler.ir.arrays import DType, Shape
 from ...compiler.plans.instructions import Slot
 from ...errors import UnsupportedError
+from .checks import setting
 from .code import Code
 from .literals import literal, type_of
 from .places import Ref
@@ -15,10 +16,28 @@ from .schedule import Kernel
 
 def check_ids(code: Code, kernel: Kernel) -> None:
     """Append a copy of ids of which none may be negative."""
+    _checked(code, kernel, "{0} < 0")
+
+
+def check_lengths(code: Code, kernel: Kernel) -> None:
+    """Append a copy of the lengths of sequences, each of which must lie in [1, T]."""
+    _checked(code, kernel, f"{{0}} < 1 || {{0}} > {setting(kernel.instruction, 1, 'T')}")
+
+
+def _checked(code: Code, kernel: Kernel, wrong: str) -> None:
     given, out = kernel.instruction.inputs[0], kernel.instruction.outputs[0]
     with code.loops(out.shape, "i") as index:
-        code.line(f"if ({code.ref(given).at(*index)} < 0) return 1;")
-        code.line(f"{code.ref(out).at(*index)} = {code.ref(given).at(*index)};")
+        element = code.ref(given).at(*index)
+        code.line(f"if ({wrong.format(element)}) return 1;")
+        code.line(f"{code.ref(out).at(*index)} = {element};")
+
+
+def backward_order(code: Code, kernel: Kernel) -> None:
+    """Append the steps (N, T, 1) of each sequence, reversed within its own length."""
+    lengths, out = kernel.instruction.inputs[0], kernel.instruction.outputs[0]
+    with code.loops(out.shape[:2], "i") as (n, t):
+        last = code.ref(lengths).at(n)
+        code.line(f"{code.ref(out).at(n, t, 0)} = {t} < {last} ? {last} - 1 - {t} : {t};")
 
 
 def _ids(kernel: Kernel, name: str = "indices") -> Slot:

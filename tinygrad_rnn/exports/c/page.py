@@ -126,7 +126,7 @@ class Page:
     def _calls(self) -> Iterator[str]:
         name = self._name
         fails = any("return 1;" in line for line in self._code.lines)
-        failure = "; or 1 if an id is out of range, and then the state is as it was before the call"
+        failure = "; or 1 if an id or a length is out of range, and then the state is as it was before the call"
         yield f"{name}_step returns 0{failure * fails}."
         if self._places.state_size:
             yield f"{name}_init writes the state before the first step."

@@ -25,7 +25,10 @@ from .schedule import Group, Item, Kernel, Repeat, Schedule, flat
 
 _ALIGNMENT = 16  # bytes: a vector of the usual machines
 _FALLIBLE = frozenset(
-    ("ids", "take", "take_back", "take_along", "equal_rows", "loss_and_gradient", "cross_entropy", "cross_entropy_back")
+    (
+        *("ids", "lengths", "take", "take_back", "take_along", "equal_rows"),
+        *("loss_and_gradient", "cross_entropy", "cross_entropy_back"),
+    )
 )
 
 
