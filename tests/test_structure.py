@@ -179,7 +179,7 @@ BUDGET = {
     "data": 2933,
     "handwritten": 2210,
     "testing": 3600,
-    "compiler": 12623,
+    "compiler": 12740,
     "truncation": 2512,
     "credit": 3466,
     "exports": 9500,

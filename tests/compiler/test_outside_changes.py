@@ -4,6 +4,7 @@ import gc
 import warnings
 import weakref
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -99,6 +100,79 @@ def test_another_array_in_a_variable_is_seen(compiled):
         assert_equal(step(x), thing.method(x), 1e-12)
 
 
+class Nested:
+    """Something that has arrays in lists and dicts."""
+
+    def __init__(self):
+        self.kept, self.tables = {"w": np.ones(3), "note": "a", "more": [np.ones(3)]}, [np.ones(3), np.ones(3)]
+        self.pair = np.ones(3), {"b": np.ones(3)}
+
+    def method(self, x):
+        return x * self.kept["w"] + self.kept["more"][0] + sum(self.tables) + self.pair[0] * self.pair[1]["b"]
+
+
+REPLACED = {
+    "of a dict": lambda nested: nested.kept.update(w=np.full(3, 2.0)),
+    "of a list": lambda nested: nested.tables.__setitem__(0, np.full(3, 3.0)),
+    "of a list in a dict": lambda nested: nested.kept["more"].__setitem__(0, np.full(3, 4.0)),
+    "one more": lambda nested: nested.tables.append(np.full(3, 5.0)),
+    "one less": lambda nested: nested.tables.pop(),
+    "another list in a dict": lambda nested: nested.kept.update(more=[np.full(3, 6.0)]),
+    "another dict": lambda nested: setattr(nested, "kept", {**nested.kept, "w": np.full(3, 7.0)}),
+    "another tuple": lambda nested: setattr(nested, "pair", (np.full(3, 8.0), nested.pair[1])),
+    "of a dict in a tuple": lambda nested: nested.pair[1].update(b=np.full(3, 9.0)),
+}
+
+
+@pytest.mark.parametrize("change", REPLACED.values(), ids=REPLACED)
+@pytest.mark.parametrize("way", ["closure", "method", "argument"])
+@pytest.mark.filterwarnings("ignore:compile. an array of shape")
+def test_another_element_of_a_list_or_dict_is_seen(change, way, compiled):
+    nested, x = Nested(), normal(3)
+    f = {"closure": lambda x: nested.method(x), "method": nested.method, "argument": lambda x, n: n.method(x)}[way]
+    arguments = (x, nested) if way == "argument" else (x,)
+    step = compiled(f)
+    for _ in range(5):  # the shortcut too
+        assert_equal(step(*arguments), f(*arguments), 1e-12)
+    plan = step.plan
+    nested.kept["note"] = "b"  # no array
+    step(*arguments)
+    assert step.plan is plan
+    change(nested)
+    assert_equal(step(*arguments), f(*arguments), 1e-12)
+
+
+class Slotted:
+    """Something without a dict, whose class has an array too."""
+
+    __slots__ = ("array", "below")
+    shared = np.ones(3)
+
+    def __init__(self, below=None):
+        self.array, self.below = np.ones(3), below
+
+    def method(self, x):
+        return x * self.array + self.shared * self.below.inner.array
+
+
+@pytest.mark.filterwarnings("ignore:compile. an array of shape")
+def test_another_array_in_a_slot_a_class_or_an_attribute_of_an_attribute_is_seen(compiled, monkeypatch):
+    thing, x = Slotted(SimpleNamespace(inner=Holder())), normal(3)
+    steps = [(compiled(f), f) for f in (thing.method, lambda x: x * thing.below.inner.array + Slotted.shared)]
+    changes = (
+        lambda: setattr(thing, "array", np.full(3, 2.0)),
+        lambda: monkeypatch.setattr(Slotted, "shared", np.full(3, 3.0)),
+        lambda: setattr(thing.below.inner, "array", np.full(3, 4.0)),
+    )
+    for change in changes:
+        for step, f in steps:
+            for _ in range(5):
+                assert_equal(step(x), f(x), 1e-12)
+        change()
+        for step, f in steps:
+            assert_equal(step(x), f(x), 1e-12)
+
+
 def test_nan_and_signs_of_zero_are_told_apart():
     a = np.array([0.0, np.nan, 1.0])
     assert same(a, a.copy())
@@ -121,6 +195,19 @@ def test_only_writable_arrays_that_are_still_there_are_looked_at(compiled):
     gc.collect()
     assert seen() is None
     assert list(ready.outside._alive()) == []
+
+
+def test_an_object_whose_class_has_an_array_is_not_kept(compiled):
+    class Shared:
+        array = np.ones(3)
+
+    step, thing = compiled(lambda x, thing: x * thing.array), Shared()
+    seen = weakref.ref(thing)
+    step(np.ones(3), thing)
+    del thing
+    gc.collect()
+    assert seen() is None
+    assert_equal(step(np.ones(3), Shared()), np.ones(3), 0)
 
 
 class Box:

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dis import get_instructions
 from functools import lru_cache, partial
-from types import CellType, CodeType, FunctionType, MethodType, ModuleType
+from types import CellType, CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import NamedTuple, cast
 from weakref import ref
 
@@ -108,18 +108,63 @@ class Variable(NamedTuple):
             return None
 
 
+class Element(NamedTuple):
+    """An element of a list or dict: where it is, and its number or key there."""
+
+    where: list[object] | dict[object, object]
+    key: object
+
+    @property
+    def value(self) -> object:
+        """The element now; None if there is none."""
+        if isinstance(self.where, dict):
+            return self.where.get(self.key)
+        number = cast(int, self.key)
+        return self.where[number] if number < len(self.where) else None
+
+
+class Attribute(NamedTuple):
+    """An attribute that is not in the dict of its object: one of its class, or a slot.
+
+    Attributes:
+        owner: returns the object; it is not kept alive if it can be referred to weakly.
+    """
+
+    owner: Callable[[], object]
+    name: str
+
+    @property
+    def value(self) -> object:
+        """Its value now, without calling properties; None if it has none."""
+        owner = self.owner()
+        known = _attributes(owner)
+        if self.name in known:
+            return known[self.name]
+        classes = owner.__mro__ if isinstance(owner, type) else type(owner).__mro__
+        found = next((vars(one)[self.name] for one in classes if self.name in vars(one)), None)
+        if not isinstance(found, MemberDescriptorType):
+            return found
+        return None if isinstance(owner, type) else getattr(owner, self.name, None)
+
+
+Place = Variable | Element | Attribute
+"""Where a function finds something."""
+
+
 class Outside:
     """The captured arrays of a function that can still be written to.
 
     Args:
         arrays: pairs of an array and the plan's copy of it, the newest last, or None. Arrays that are no longer
             referred to once the function has run are forgotten.
-        variables: variables that the function reads; another array in one of them is a change, too.
+        variables: variables that the function reads, and elements of lists and dicts in them; another array in one of
+            them, or another list, tuple or dict of arrays, is a change, too, and so is another number of elements.
     """
 
-    def __init__(self, arrays: Iterable[tuple[Array, Array | None]], variables: Iterable[Variable] = ()) -> None:
-        self._variables = [variable for variable in variables if isinstance(variable.value, np.ndarray)]
-        self._bound: list[ref[Array]] = []
+    def __init__(self, arrays: Iterable[tuple[Array, Array | None]], variables: Iterable[Place] = ()) -> None:
+        self._variables = [variable for variable in variables if _has_array(variable.value)]
+        self._bound: list[Callable[[], object]] = []
+        self._lengths: list[tuple[list[object] | dict[object, object], int, Shape]] = []
         self._memories: dict[int, _Memory] = {}
         for array, known in arrays:
             if is_fixed(array) or not array.size or array.dtype.kind not in "biufc":
@@ -133,9 +178,11 @@ class Outside:
 
     def settle(self) -> None:
         """Record what the arrays that are still there hold now, and which arrays the variables have."""
-        arrays = [(variable, array) for variable in self._variables if isinstance(array := variable.value, np.ndarray)]
-        self._variables = [variable for variable, _ in arrays]
-        self._bound = [ref(array) for _, array in arrays]
+        found = [(variable, value) for variable in self._variables if _has_array(value := variable.value)]
+        self._variables = [variable for variable, _ in found]
+        self._bound = [ref(value) if isinstance(value, np.ndarray) else partial(_same, value) for _, value in found]
+        held = {id(part.where): (part.where, _shape(value)) for part, value in found if isinstance(part, Element)}
+        self._lengths = [(where, len(where), shape) for where, shape in held.values()]
         for memory, owner in self._alive():
             memory.settle(owner)
 
@@ -149,7 +196,10 @@ class Outside:
         for variable, bound in zip(self._variables, self._bound, strict=True):
             now = variable.value
             if now is not bound():
-                return np.shape(np.asarray(now))
+                return _shape(now)
+        for where, length, held in self._lengths:
+            if len(where) != length:
+                return held
         for memory, owner in self._alive():
             shape = memory.changed(owner)
             if shape is not None:
@@ -163,6 +213,29 @@ class Outside:
                 del self._memories[key]
             else:
                 yield memory, owner
+
+
+def _has_array(part: object, depth: int = _DEEP) -> bool:
+    """Return whether something is an array, or a list, tuple or dict that has one, at any of so many levels."""
+    return isinstance(part, np.ndarray) or (depth > 0 and any(_has_array(one, depth - 1) for one in _elements(part)))
+
+
+def _elements(part: object) -> list[object]:
+    """Return the first elements of a list, tuple or dict; nothing of anything else."""
+    if isinstance(part, dict):
+        return list(part.values())[:_WIDE]
+    return list(part[:_WIDE]) if isinstance(part, list | tuple) else []
+
+
+def _shape(part: object) -> Shape:
+    """Return the shape of an array, or of the first one in a list, tuple or dict; of anything else ()."""
+    if isinstance(part, np.ndarray):
+        return np.shape(part)
+    return next((_shape(one) for one in _elements(part) if _has_array(one)), ())
+
+
+def _same(part: object) -> object:
+    return part
 
 
 def _copied(array: Array, known: Array | None) -> Array:
@@ -185,7 +258,7 @@ def same(a: Array, b: Array) -> bool:
 # -- what a function names --------------------------------------------------------------------------------------------
 
 
-def named_by(function: object, objects: Iterable[object] = ()) -> tuple[list[object], list[Variable]]:
+def named_by(function: object, objects: Iterable[object] = ()) -> tuple[list[object], list[Place]]:
     """Return arrays and sources of random numbers that a function's code names, and the variables they are in.
 
     They are found in variables of enclosing functions and of the module, in attributes that the function mentions, also
@@ -193,13 +266,13 @@ def named_by(function: object, objects: Iterable[object] = ()) -> tuple[list[obj
     names, but not in those of libraries.
     """
     found: dict[int, object] = {}
-    variables: list[Variable] = []
+    variables: list[Place] = []
     seen: dict[int, object] = {}  # by id; kept alive, so that no id is used again
     waiting: list[tuple[object, int]] = [(function, 0)]
     waiting += [(MethodType(function, one), 0) for one in objects if isinstance(function, FunctionType)]
     while waiting:
         part, depth = waiting.pop()
-        if isinstance(part, Variable):
+        if isinstance(part, Place):
             variables.append(part)
             part = part.value
         if id(part) in seen or depth > _DEEP:
@@ -219,8 +292,12 @@ def _inside(part: object) -> list[object]:
         return _used(part.__func__, part.__self__)
     if isinstance(part, FunctionType):
         return _used(part)
-    if isinstance(part, list | tuple):
+    if isinstance(part, list):
+        return [Element(part, number) for number in range(min(len(part), _WIDE))]
+    if isinstance(part, tuple):
         return list(part[:_WIDE])
+    if isinstance(part, dict):
+        return [Element(part, key) for key in list(part)[:_WIDE]]
     if isinstance(part, Mapping):
         return list(part.values())[:_WIDE]
     wrapped = _attributes(part).get("__wrapped__")
@@ -236,11 +313,30 @@ def _used(function: object, owner: object = None) -> list[object]:
     variables += [Variable(function.__globals__, name) for name in names if name in function.__globals__]
     defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
     inner: list[object] = []
-    for value in (*(variable.value for variable in variables), *defaults, owner):
-        known = _attributes(value)
-        inner += [Variable(known, name) for name in attributes if name in known]
+    values = [*(variable.value for variable in variables), *defaults, owner]
+    seen: set[int] = set()
+    for value in values:  # it grows: the code may mention attributes of attributes
+        if id(value) in seen or len(seen) > _WIDE:
+            continue
+        seen.add(id(value))
+        places = [place for name in attributes if (place := _place(value, name)) is not None]
+        inner += places
         inner += [method for name in attributes if (method := _method(value, name)) is not None]
+        values += [place.value for place in places]
     return [*variables, *defaults, *inner]
+
+
+def _place(part: object, name: str) -> Place | None:
+    """Return where an attribute of an object or a class is; None if it has none, or if that is a method or the like."""
+    known = _attributes(part)
+    if name in known:
+        return Variable(known, name)
+    home = part if isinstance(part, type) else type(part)
+    if home.__module__.partition(".")[0] in (_OWN, "numpy", "builtins", "types"):
+        return None
+    weak = getattr(home, "__weakrefoffset__", 0) or isinstance(part, type)
+    place = Attribute(ref(part) if weak else partial(_same, part), name)
+    return place if _has_array(value := place.value) or (hasattr(value, "__dict__") and not callable(value)) else None
 
 
 def _method(part: object, name: str) -> MethodType | None:
