@@ -137,6 +137,17 @@ def test_a_run_that_waited_long_enough_stays_ended(tmp_path):
     assert len(trainer().resume().fit().records) == len(first.records)
 
 
+def test_a_run_that_a_callback_ended_stays_ended_and_says_so(tmp_path):
+    expected = results(whole := reader(), whole.fit())
+    ended = reader(tmp_path, callbacks=[lambda record: record.epoch == 1]).fit()
+    resumed = reader(tmp_path)
+    with pytest.warns(UserWarning, match=r"a callback ended this run in epoch 1.* trainer\.run\.stop = False"):
+        resumed.resume()
+    assert resumed.fit().records == ended.records
+    resumed.run.stop = False
+    assert results(resumed, resumed.fit()) == expected
+
+
 class Remembers(tr.Callback):
     def state_dict(self):
         return {}

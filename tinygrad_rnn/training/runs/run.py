@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import NotRequired, TypeAlias, TypedDict, TypeVar, cast
@@ -141,10 +142,20 @@ class Run:
 
     @classmethod
     def restored(cls, snapshot: RunState) -> Run:
-        """Return the run that `snapshot` describes."""
+        """Return the run that `snapshot` describes.
+
+        Warns:
+            UserWarning: if a callback has ended it.
+        """
         records = [_made_of(Record, record) for record in snapshot["records"]]
         best = None if snapshot["best"] is None else records[snapshot["best"] - 1]
         totals = None if snapshot["totals"] is None else _totals(snapshot["totals"])
+        if snapshot["stop"]:
+            warnings.warn(
+                f"Trainer.resume: a callback ended this run in epoch {len(records) or 1}, so fit makes no update; to "
+                "go on, set trainer.run.stop = False before it",
+                stacklevel=4,
+            )
         return _made_of(cls, {**snapshot, "records": records, "best": best, "totals": totals, "resumed": True})
 
 
