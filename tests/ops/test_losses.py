@@ -234,11 +234,11 @@ def test_logits_of_no_probability_cost_nothing_where_none_is_wanted():
     [
         (IDS, {"smoothing": 1.5}, tr.ConfigError, "smoothing must be"),
         (IDS, {"class_weights": np.ones(4)}, tr.ShapeError, r"class_weights of shape \(V,\) = \(5,\)"),
-        (IDS, {"class_weights": -np.ones(5)}, ValueError, "class_weights of 0 or more"),
+        (IDS, {"class_weights": [1, 2, -3, 1, 1]}, ValueError, r"0 or more, finite, got -3 at \[2\]"),
         (IDS, {"class_weights": ["a"] * 5}, tr.DTypeError, "class_weights that are real"),
         (IDS, {"class_weights": np.zeros(5)}, tr.ShapeError, "every position is masked or has the weight 0"),
         (IDS, {"mask": np.zeros(3, bool)}, tr.ShapeError, "all 12 positions are masked"),
-        (-PROBABILITIES, {}, ValueError, "probabilities of 0 or more"),
+        (-PROBABILITIES, {}, ValueError, r"probabilities of 0 or more, finite, got -0\.\d+ at \[0, 0, 0\]"),
         (PROBABILITIES[..., :4], {}, tr.DTypeError, r"probabilities of shape \(3, 4, 5\)"),
         (PROBABILITIES, {"mask": np.zeros(3, bool)}, tr.ShapeError, "all 3 positions are masked"),
     ],

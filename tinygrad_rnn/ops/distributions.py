@@ -96,9 +96,15 @@ def _class_weights(given: Numbers, shape: tuple[int, ...], dtype: np.dtype[np.fl
             f"cross_entropy: expected class_weights of shape (V,) = {shape[-1:]} for logits of shape {shape}, "
             f"got {array.shape}"
         )
-    if not np.all((array >= 0) & np.isfinite(array)):
-        raise ValueError("cross_entropy: expected class_weights of 0 or more, finite")
+    _check_not_negative("class_weights", array)
     return array.astype(dtype)
+
+
+def _check_not_negative(what: str, array: Array) -> None:
+    wrong = np.argwhere(~((array >= 0) & np.isfinite(array)))
+    if wrong.size:
+        first = array[tuple(wrong[0])]
+        raise ValueError(f"cross_entropy: expected {what} of 0 or more, finite, got {first} at {wrong[0].tolist()}")
 
 
 def _smoothed(
@@ -108,8 +114,7 @@ def _smoothed(
     targets = np.asarray(given)
     if kept is not None:
         targets = np.where(kept[..., None], targets, 0)
-    if not np.all((targets >= 0) & np.isfinite(targets)):
-        raise ValueError("cross_entropy: expected target probabilities of 0 or more, finite")
+    _check_not_negative("target probabilities", targets)
     q = (1 - smoothing) * targets + smoothing / targets.shape[-1]
     q = q if weights is None else q * weights
     return (q if kept is None else np.where(kept[..., None], q, 0)).astype(dtype)
