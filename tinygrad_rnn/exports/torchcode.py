@@ -296,10 +296,6 @@ def _take_along(to: Writer, call: Call) -> str:
     return f"torch.take_along_dim({to.text(call.inputs[0])}, {indices}, dim={int(call.attrs['axis'])})"
 
 
-_INFIX = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "power": "**", "matmul": "@"}
-_COMPARED = {"less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=", "equal": "==", "not_equal": "!="}
-
-
 def _backward_order(to: Writer, call: Call) -> str:
     """Write the steps (N, T, 1) of each sequence, reversed within its own length; see `nn.unroll.backward_order`."""
     last = f"{to.text(call.inputs[0], call.output.dtype)}[:, None, None]"
@@ -307,6 +303,8 @@ def _backward_order(to: Writer, call: Call) -> str:
     return f"torch.where({t} < {last}, {last} - 1 - {t}, {t})"
 
 
+_INFIX = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "power": "**", "matmul": "@"}
+_COMPARED = {"less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=", "equal": "==", "not_equal": "!="}
 _SAME = (
     "sqrt exp tanh floor ceil trunc sign relu sigmoid log sin cos tan sinh cosh log1p expm1 log2 log10 exp2 maximum "
 )
