@@ -109,18 +109,23 @@ class Chromium:
 
     def wait(self, event, timeout=30.0):
         """Return the parameters of the first event of this name since the last `open`, waiting for it."""
-        end = time.monotonic() + timeout
-        while True:
-            for name, parameters in self.events:
-                if name == event:
-                    return parameters
-            self._read(end, event)
+        return self.events[self._place_of(event, timeout)][1]
 
     def open(self, path):
         """Open a file in the page, through file://, and wait until it is loaded."""
-        self.events.clear()
-        self.call("Page.navigate", url=Path(path).resolve().as_uri())
+        loader = self.call("Page.navigate", url=Path(path).resolve().as_uri())["loaderId"]
+        first = self._place_of("Network.requestWillBeSent", loaderId=loader)
+        del self.events[:first]  # what the page before has reported, up to the end
         self.wait("Page.loadEventFired")
+
+    def _place_of(self, event, timeout=30.0, **like):
+        """Return the place of the first event with this name and these parameters, waiting for it."""
+        end = time.monotonic() + timeout
+        while True:
+            for place, (name, parameters) in enumerate(self.events):
+                if name == event and like.items() <= parameters.items():
+                    return place
+            self._read(end, event)
 
     def js(self, expression):
         """Return the value of a JavaScript expression; a promise is awaited."""

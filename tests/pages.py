@@ -125,7 +125,8 @@ def is_silent(browser, path):
     wrong = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
     assert [given for name, given in browser.events if name in wrong] == []
     asked = [given["request"]["url"] for name, given in browser.events if name == "Network.requestWillBeSent"]
-    assert [url for url in asked if not url.startswith("blob:")] == [path.as_uri()]
+    asked = [url for url in asked if not url.startswith("blob:")]
+    assert asked == [path.as_uri()], asked
 
 
 def losses_in_python(model, batches, loss, N, updates):
