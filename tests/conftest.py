@@ -48,6 +48,11 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker("no_cover")
 
 
+def pytest_collection_finish():
+    """Leave what was collected and imported out of later collections of garbage, which take most of a second else."""
+    gc.freeze()
+
+
 def cases_of_the_night(items):
     """Return the cases that add a combination alone: by day, each row of each table of a test occurs in one case.
 

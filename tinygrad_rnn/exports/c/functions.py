@@ -1,8 +1,8 @@
 """The functions of C that a generated file brings along, each only if it is called: exp, tanh, log, sqrt and others.
 
-They are arithmetic alone, so that a program of the usual cells links without libm, and gcc turns loops over them into
-vector instructions. Each is written once, for REAL, which is float or double. Largest errors, in units in the last
-place, over the normal numbers: exp 2, tanh 3, sigmoid 3, log 2, sqrt 1.
+They are arithmetic alone, so that a program of the usual cells links without libm, and gcc turns loops over exp, tanh,
+sigmoid and sqrt into vector instructions. Each is written once, for REAL, which is float or double. Largest errors, in
+units in the last place, over the normal numbers: exp 2, tanh 3, sigmoid 3, log 2, sqrt 1.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _constants(kind: str) -> dict[str, str]:
         "LN2": math.log(2),
         "LN2_HIGH": _LN2_BITS[kind],  # so few bits that k times it is exact
         "LN2_LOW": 1.428606820309417e-6 if single else 1.9082149292705877e-10,
-        "EXP_LEAST": -104.0 if single else -746.0,  # exp is 0 there
+        "MINUS_EXP_LEAST": 104.0 if single else 746.0,  # exp(-104) is 0
         "EXP_MOST": 89.0 if single else 710.0,  # and infinity there
         "SHIFT": 1.5 * 2.0**23 if single else 1.5 * 2.0**52,
         "TANH_ONE": 9.2 if single else 20.0,  # from there on it rounds to 1
@@ -81,13 +81,27 @@ static inline REAL power_of_two_KIND(SIGNED k)
     power.bits = (BITS)(k + BIAS) << MANTISSA;
     return power.value;
 }""",
+    # Where gcc sees a choice between x and a constant, it makes two paths, one of them worked out beforehand; a loop
+    # over paths stays scalar. It does not look through bits.
+    "choose": """
+/* x if `first` is 1, y if it is 0; by bits, so that loops over it become vector instructions. */
+static inline REAL choose_KIND(BITS first, REAL x, REAL y)
+{
+    union { REAL value; BITS bits; } a, b;
+    a.value = x;
+    b.value = y;
+    a.bits = (a.bits & ((BITS)0 - first)) | (b.bits & (first - 1));
+    return a.value;
+}""",
+    "at_most": """
+/* x, or `most` if x is above it; NaN stays. */
+static inline REAL at_most_KIND(REAL x, REAL most) { return choose_KIND(x > most, most, x); }""",
     "exp": """
 /* exp(x) = (1 + (exp(r) - 1)) 2^k, in two halves: so it goes down to the smallest number, and up to infinity. */
 static inline REAL exp_KIND(REAL x)
 {
-    const REAL above = x < EXP_LEAST ? EXP_LEAST : x;
     SIGNED k;
-    const REAL p = exp_part_KIND(above > EXP_MOST ? EXP_MOST : above, &k);
+    const REAL p = exp_part_KIND(at_most_KIND(-at_most_KIND(-x, MINUS_EXP_LEAST), EXP_MOST), &k);
     const SIGNED half = k / 2;
     return (1.0F + p) * power_of_two_KIND(half) * power_of_two_KIND(k - half);
 }""",
@@ -100,7 +114,7 @@ static inline REAL tanh_KIND(REAL x)
     const BITS sign = a.bits & SIGN;
     a.bits ^= sign;
     SIGNED k;
-    const REAL p = exp_part_KIND(-2.0F * (a.value > TANH_ONE ? TANH_ONE : a.value), &k);
+    const REAL p = exp_part_KIND(-2.0F * at_most_KIND(a.value, TANH_ONE), &k);
     const REAL scale = power_of_two_KIND(k), e = scale * p + (scale - 1.0F);
     y.value = -e / (2.0F + e);
     y.bits |= sign;
@@ -138,8 +152,8 @@ static inline REAL log1p_KIND(REAL x)
 static inline REAL sqrt_KIND(REAL x)
 {
     union { REAL value; BITS bits; } guess;
-    const int small = x < NORMAL;
-    const REAL a = small ? x * SCALED : x;
+    const BITS small = x < NORMAL;
+    const REAL a = choose_KIND(small, x * SCALED, x);
     guess.value = a;
     guess.bits = MAGIC - (guess.bits >> 1);
     REAL r = guess.value;
@@ -149,9 +163,9 @@ static inline REAL sqrt_KIND(REAL x)
     r = r * (1.5F - 0.5F * a * r * r);
     REAL y = a * r;
     y = y + 0.5F * r * (a - y * y);
-    y = small ? y * ROOT_OF_SCALED : y;
-    y = x > 0 ? y : x == 0 ? x : 0.0F / 0.0F;
-    return x < 1.0F / 0.0F || !(x > 0) ? (x == x ? y : x) : x;
+    y = choose_KIND(small, y * ROOT_OF_SCALED, y);
+    y = choose_KIND(x < 0, 0.0F / 0.0F, y);
+    return choose_KIND((x == 0) | (x == 1.0F / 0.0F) | (x != x), x, y); /* these are their own roots */
 }""",
     "logaddexp": """
 static inline REAL logaddexp_KIND(REAL a, REAL b)
