@@ -255,7 +255,7 @@ def test_reader_that_goes_away(folder):
     assert err == ""
 
 
-@pytest.mark.sample(1)
+@pytest.mark.nightly
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_standard_streams(closed, folder):
     """A service may start a program without them."""

@@ -69,6 +69,7 @@ def test_runs_that_start_at_once_get_a_folder_each(folder):
         assert names == ["checkpoints", "config.toml", "curve.png", "metrics.jsonl", "model.npz"]
 
 
+@pytest.mark.nightly
 def test_a_second_writer_is_refused_while_the_first_runs(folder):
     first = start("--epochs", "100000", "--save", "a", "--seed", "1")
     until_first_epoch(first)
