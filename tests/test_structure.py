@@ -43,9 +43,15 @@ def room_of(path):
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-@functools.cache
 def parsed(path):
     return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@functools.cache
+def imports(path):
+    """Return the nodes of a file that import; the trees of all files are too large to keep."""
+    kinds = (ast.Import, ast.ImportFrom)
+    return [node for node in ast.walk(parsed(path)) if isinstance(node, kinds) or imports_by_name(node)]
 
 
 PAGE = {("__version__",), ("__all__",)}  # of the public page, and known without what it imports on first use
@@ -57,14 +63,14 @@ def imported(path):
     The public page is (). `import_module` of a text counts too: an import is no less one for being late.
     """
     module = ["tinygrad_rnn", *path.relative_to(PACKAGE).with_suffix("").parts]
-    for node in ast.walk(parsed(path)):
+    for node in imports(path):
         if isinstance(node, ast.Import):
             names = [alias.name.split(".") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = module[: -node.level] if node.level else []
             found = [*base, *(node.module.split(".") if node.module else [])]
             names = [[*found, alias.name] for alias in node.names]
-        elif imports_by_name(node) and isinstance(node.args[0], ast.Constant):
+        elif isinstance(node.args[0], ast.Constant):
             text = node.args[0].value
             name = text.lstrip(".")
             names = [[*(module[: len(name) - len(text)] if name != text else []), *name.split(".")]]
@@ -101,7 +107,7 @@ def test_few_files_import_modules_whose_names_are_computed():
     files = [
         str(path.relative_to(PACKAGE))
         for path in FILES
-        if any(imports_by_name(node) and not isinstance(node.args[0], ast.Constant) for node in ast.walk(parsed(path)))
+        if any(imports_by_name(node) and not isinstance(node.args[0], ast.Constant) for node in imports(path))
     ]
     assert files == ["__init__.py", "exports/formats.py", "imports.py"]
 
@@ -109,9 +115,10 @@ def test_few_files_import_modules_whose_names_are_computed():
 def test_an_import_is_seen_wherever_it_stands(monkeypatch):
     """In a function, by name, and of the public page, which would hide what it leads to."""
     source = "def late():\n    import tinygrad_rnn as tr\n    import_module('..graphs.drawing', __package__)\n"
+    file = PACKAGE / "engine" / "late.py"
     monkeypatch.setattr(sys.modules[__name__], "parsed", lambda _: ast.parse(source))
-    assert list(imported(PACKAGE / "engine" / "tape.py")) == [(), ("graphs", "drawing")]
-    assert imported_rooms(PACKAGE / "engine" / "tape.py") == {"__init__", "graphs"}
+    assert list(imported(file)) == [(), ("graphs", "drawing")]
+    assert imported_rooms(file) == {"__init__", "graphs"}
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))

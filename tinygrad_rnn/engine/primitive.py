@@ -262,8 +262,10 @@ class Primitive(Generic[P, R_co]):
             output = self.forward(*values, **attrs)
         except (ValueError, IndexError, TypeError) as error:
             raise explained(error, self.name, self._attributes, values, attrs) from error
-        parts = output if self.multiple and isinstance(output, tuple) else (output,)
-        outputs = tuple([np.asarray(part) for part in parts])
+        if self.multiple and isinstance(output, tuple):
+            outputs = tuple([np.asarray(part) for part in output])
+        else:
+            outputs = (np.asarray(output),)
         if how.anomaly:
             for part in outputs:
                 check_finite(part, "output", self.name, describe_site(call_site(), how.step, how.scope))
@@ -281,17 +283,17 @@ class Primitive(Generic[P, R_co]):
         """Return the node of a call, with the values that its rule reads."""
         if not self._has_rule:
             self._missing_rule()
-        kept: Sequence[Value | complex] = values
-        if how.tracer is not None:  # a rule that is recorded must see Tensors, where recording eagerly takes arrays
-            kept = [
-                operand if edge is None and isinstance(operand, Tensor) else value
-                for operand, edge, value in zip(inputs, edges, values, strict=True)
-            ]
+        held: list[object] = []
         keeps = self._keeps * len(values) if self._variadic else self._keeps
-        held: list[object] = [  # nobody reads the array that stands for a recorded value
-            (_kept(value) if edge is None or how.tracer is None else value) if keep else _spec(value)
-            for value, edge, keep in zip(kept, edges, keeps, strict=True)
-        ]
+        for operand, value, edge, keep in zip(inputs, values, edges, keeps, strict=True):
+            if edge is not None:
+                if not keep:
+                    held.append(edge[0].specs[edge[1]])
+                else:  # while `compile` records, nobody reads the array that stands for a recorded value
+                    held.append(value if how.tracer is not None else _kept(value))
+            else:  # a rule that is recorded must see Tensors, where recording eagerly takes arrays
+                seen = operand if how.tracer is not None and isinstance(operand, Tensor) else value
+                held.append(_kept(seen) if keep else _spec(seen))
         attrs = self._complete(attrs)
         node = Node(
             self,

@@ -167,12 +167,12 @@ _ENGINE_OPS = f"{__package__.rpartition('.')[0]}.ops"
 
 def call_site() -> tuple[CodeType, int]:
     """Return (code object, line) of the innermost call outside the engine; no frame, so nothing is kept alive."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None:
+    frame = sys._getframe(2)  # the caller is part of the engine
+    while (outer := frame.f_back) is not None:
         module = frame.f_globals.get("__name__", "")
         if module not in _ENGINE and not module.startswith(_ENGINE_OPS):
             break
-        frame = frame.f_back
+        frame = outer
     return frame.f_code, frame.f_lineno
 
 

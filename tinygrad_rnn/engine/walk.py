@@ -65,7 +65,7 @@ def pull_back(
     """
     nodes = ancestors(edge[0] for edge, _ in seeds)
     targets = {(node, 0) for node in nodes if node.operation is None} if wanted is None else set(wanted)
-    useful = useful_nodes(nodes, targets)
+    useful, ends = useful_nodes(nodes, targets), {node for node, _ in targets}
     table = _Cotangents(lift, observe)
     for (node, index), cotangent in seeds:
         if node in useful:
@@ -75,9 +75,9 @@ def pull_back(
         cotangents = table.pop(node)
         if cotangents is None:
             continue
-        for index, value in enumerate(cotangents):
-            if value is not None and (node, index) in targets:
-                found[node, index] = value
+        if node in ends:
+            arrived = (((node, index), value) for index, value in enumerate(cotangents) if (node, index) in targets)
+            found.update((edge, value) for edge, value in arrived if value is not None)
         if stop and _stopped(node, cotangents, stop):
             continue
         needs = [edge is not None and edge[0] in useful for edge in node.edges]
@@ -127,7 +127,9 @@ class _Cotangents(Generic[Cotangent]):
 
     def add(self, node: Node, index: int, value: Any) -> None:
         """Add a term to the cotangent of an output."""
-        sums = self._sums.setdefault(node.id, [None] * len(node.specs))
+        sums = self._sums.get(node.id)
+        if sums is None:
+            sums = self._sums[node.id] = [None] * len(node.specs)
         if sums[index] is None:
             sums[index] = value
         elif (node.id, index) in self._owned:
@@ -205,8 +207,9 @@ def rule_results(
             yield None
             continue
         value: Any = result() if callable(result) else result
-        if fit:
-            value = _fit(value, edge[0].specs[edge[1]], node)
+        spec = edge[0].specs[edge[1]]
+        if fit and (value.shape != spec.shape or value.dtype != spec.dtype):
+            value = _fit(value, spec, node)
         yield value
 
 
