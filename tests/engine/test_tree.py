@@ -1,4 +1,5 @@
 from collections import namedtuple
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -10,6 +11,12 @@ from tinygrad_rnn.engine.tree import DEEPEST, flatten, map_leaves, rebuild, stru
 Pair = namedtuple("Pair", "a b")
 
 
+@dataclass(frozen=True, slots=True)
+class State:
+    h: object
+    memory: object = None
+
+
 @pytest.mark.parametrize(
     ("nest", "leaves", "text"),
     [
@@ -18,6 +25,7 @@ Pair = namedtuple("Pair", "a b")
         ((1,), [1], "(*,)"),
         ((1, [2, {"c": 3}], None), [1, 2, 3], "(*, [*, {c: *}], None)"),
         (Pair(1, (2,)), [1, 2], "(*, (*,))"),
+        (State(1, (2, State(3))), [1, 2, 3], "State(h=*, memory=(*, State(h=*, memory=None)))"),
         ([], [], "[]"),
     ],
 )
@@ -32,6 +40,15 @@ def test_nestings(nest, leaves, text):
 def test_different_structures_are_named():
     with pytest.raises(ValueError, match=r"\(\*, \*\) and \*"):
         map_leaves(lambda a, b: a, (1, 2), 3)
+
+
+def test_parts_of_dicts_belong_together_by_their_keys():
+    assert map_leaves(lambda a, b: a + b, ({"a": 1, "b": [2]}, 3), ({"b": [20], "a": 10}, 30)) == (
+        {"a": 11, "b": [22]},
+        33,
+    )
+    with pytest.raises(tr.ShapeError, match=r"\{a: \*\} and \{b: \*\}"):
+        map_leaves(lambda a, b: a, {"a": 1}, {"b": 1})
 
 
 def deep(levels, leaf=0):

@@ -38,7 +38,7 @@ def test_repr_reads_back(policy):
         (lambda: run((np.ones((2, 3)), np.ones((2, 4)))), tr.ShapeError, "agree on N and T"),
         (lambda: run(np.ones((2, 0))), tr.ShapeError, "T >= 1"),
         (lambda: run(np.ones((2, 3)), loss=np.ones(2)), tr.GradientError, r"one element or None; got shape \(2,\)"),
-        (lambda: run(np.ones((2, 3)), policy=Misplaced()), tr.ConfigError, "its grain must divide 1"),
+        (lambda: run(np.ones((2, 3)), policy=Misplaced()), tr.ConfigError, "is not 1 at edge 1"),
         (lambda: run(np.ones((2, 3)), requires_grad=False), tr.GradientError, "has no requires_grad"),
         (lambda: raw(lambda xs, h: h), tr.GradientError, r"must return \(loss, state\).*it returned one Tensor"),
         (lambda: raw(lambda xs, h: (None, h, h)), tr.GradientError, "it returned 3 values"),

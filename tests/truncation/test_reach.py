@@ -139,7 +139,7 @@ def test_a_reach_that_ends_inside_a_segment_is_an_error():
             return 1.0
 
     step, cell, inputs, state = recurrence(6, 0)
-    with pytest.raises(tr.ConfigError, match="its grain must divide"):
+    with pytest.raises(tr.ConfigError, match="set grain to a number of steps that divides every edge"):
         tr.bptt(step, cell.parameters(), inputs, state, Odd())
 
 

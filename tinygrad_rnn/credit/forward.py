@@ -127,9 +127,10 @@ class ForwardRecurrence:
         self.carry = carry
         self._sums: dict[str, Array] = {}
         self._losses: list[float] = []
-        self._now = 0
+        self._now = self._begin = 0  # steps so far, and those before the last update
         if past is not None:
             self._now, self._losses = cast(int, past["now"]), [*cast("list[float]", past["losses"])]
+            self._begin = cast(int, past.get("begin", self._now - len(self._losses)))
             self._sums = {name: np.array(g) for name, g in cast("dict[str, Array]", past["sums"]).items()}
             self.carry = past["carry"]
             self._carrier.load_state_dict(cast("Mapping[str, object]", past["carrier"]))
@@ -140,6 +141,7 @@ class ForwardRecurrence:
         """What a recurrence that continues this one needs, besides the state."""
         return {
             "now": self._now,
+            "begin": self._begin,
             "losses": [*self._losses],
             "sums": {name: np.array(g) for name, g in self._sums.items()},
             "carry": arrays_of(self.carry),
@@ -157,7 +159,7 @@ class ForwardRecurrence:
 
     def finish(self) -> Update | None:
         """Return the update of the steps since the last; None if there are none."""
-        return self._update() if self._losses else None
+        return self._update() if self._begin < self._now else None
 
     def _advance(self, inputs: object) -> None:
         before = map_leaves(fresh_leaf, self.state)
@@ -183,7 +185,8 @@ class ForwardRecurrence:
                 self._sums[name] = added(self._sums[name], gradient, edge)
             else:
                 self._sums[name] = np.array(gradient) if isinstance(gradient, np.ndarray) else gradient
-        self._losses.append(0.0 if loss is None else number_of(loss))
+        if loss is not None:
+            self._losses.append(number_of(loss))
         self.state = arrays_of(after)
 
     def _update(self) -> Update:
@@ -191,7 +194,7 @@ class ForwardRecurrence:
             name: self._sums[name] if name in self._sums else np.zeros(p.shape, p.dtype)
             for name, p in self._parameters.items()
         }
-        losses, self._losses, self._sums = self._losses, [], {}
+        losses, self._losses, self._sums, self._begin = self._losses, [], {}, self._now
         return Update(self._now, losses, gradients, self.state, None)
 
 

@@ -55,8 +55,8 @@ def one_for(loss: Tensor) -> Array:
 
 
 def added(total: Array, term: Array, edge: Edge) -> Array:
-    """Return the sum of two terms of the cotangent of an edge, written into `total` where that is an array."""
-    if isinstance(total, np.ndarray):
+    """Return the sum of two terms of the cotangent of an edge, written into `total` where both are arrays."""
+    if isinstance(total, np.ndarray) and isinstance(term, np.ndarray):
         return np.add(total, term, out=total)
     made: Array = total + term
     if (tracer := context().tracer) is not None:
@@ -90,7 +90,8 @@ def loss_and_state(found: object, function: str) -> tuple[Operand | None, object
         function: the function that called it, for the message.
 
     Raises:
-        GradientError: if it is not a pair, or the loss is not a single element.
+        GradientError: if it is not a pair, or the loss is not a single element, or is a number that is no Tensor: of it
+            there is no gradient. (0 is a sum of no losses.)
     """
     if not isinstance(found, tuple | list) or len(found) != 2:
         kind = f"{len(found)} values" if isinstance(found, tuple | list) else f"one {type(found).__name__}"
@@ -101,6 +102,11 @@ def loss_and_state(found: object, function: str) -> tuple[Operand | None, object
     if loss is not None and shape_of(loss) not in ((), (1,)):
         raise GradientError(
             f"{function}: step must return the sum of its losses, one element or None; got shape {shape_of(loss)}"
+        )
+    if not (loss is None or isinstance(loss, Tensor)) and (isinstance(loss, str) or np.any(loss)):
+        raise GradientError(
+            f"{function}: step must return the sum of its losses as a Tensor, which has a gradient, or None; got "
+            f"{loss!r}; leave out .item(), .data and float()"
         )
     return loss, state
 

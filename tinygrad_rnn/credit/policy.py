@@ -24,6 +24,7 @@ import numpy as np
 
 from ..checks import integer, number
 from ..engine.tape import Array
+from ..errors import ConfigError
 
 
 class Policy(ABC):
@@ -110,6 +111,10 @@ class Policy(ABC):
                 break
         return found
 
+    def may_cut(self, edge: int) -> bool:
+        """Return whether a pass may scale the cotangent at an edge: at a multiple of `grain` or of `every`."""
+        return any(edge % steps == 0 for steps in (self.grain, self.every) if steps is not None)
+
     def start(self) -> Policy:
         """Return the policy for a new sequence: itself, unless it draws for each sequence."""
         return self
@@ -133,12 +138,18 @@ class Policy(ABC):
         """Return M (T, T) float64, row tau the loss, column t the use; for a random policy, one draw of it.
 
         Raises:
-            ConfigError: if T is not an integer of 0 or more, or `scale` returns anything but a finite number.
+            ConfigError: if T is not an integer of 0 or more, `scale` returns anything but a finite number or scales an
+                edge where `grain` allows no cut, or the policy is not one that a driver can follow.
         """
         T = integer(type(self).__name__, "T", T, low=0)
-        policy, M, begin = self.start(), np.zeros((T, T)), 0
+        policy, M, begin = started(self), np.zeros((T, T)), 0
         for end in policy.passes(T):
             factors = policy.factors(end, begin)
+            for edge in reversed(range(1, end)):
+                if factors[edge] != 1 and not policy.may_cut(edge):
+                    raise inside_a_segment(policy, edge)
+                if factors[edge] == 0 and edge <= begin:
+                    break
             for tau in range(begin, end):
                 weight = M[tau, tau] = 1.0
                 for t in reversed(range(tau)):
@@ -151,6 +162,38 @@ class Policy(ABC):
     def expected_mask(self, T: int) -> Array:
         """Return the mean of `mask(T)` over the policy's draws; `mask(T)` itself if it draws nothing."""
         return self.mask(T)
+
+
+def started(policy: Policy) -> Policy:
+    """Return the policy for a new sequence, checked.
+
+    Raises:
+        ConfigError: if its every, reach or grain is not a number of steps, or its `start` returns no policy.
+    """
+    check_steps(policy)
+    found: object = policy.start()
+    if not isinstance(found, Policy):
+        raise ConfigError(
+            f"{type(policy).__name__}: expected start() to return the policy of the new sequence (self, unless each "
+            f"sequence has one of its own), got {found!r}"
+        )
+    check_steps(found)
+    return found
+
+
+def check_steps(policy: Policy) -> None:
+    """Raise `ConfigError` if a setting that every policy has is not a number of steps, or of bytes."""
+    set_steps(policy, "every", "reach", "grain", "states", "budget")
+
+
+def inside_a_segment(policy: Policy, edge: int) -> ConfigError:
+    """Return the error for a policy that scales an edge where it may not."""
+    steps = [f"{name} {value}" for name in ("grain", "every") if (value := getattr(policy, name)) is not None]
+    where = f"is no multiple of {' or '.join(steps)}" if steps else "no border divides: it has neither grain nor every"
+    return ConfigError(
+        f"{type(policy).__name__}: scale() is not 1 at edge {edge}, which {where}; set grain to a number of steps that "
+        "divides every edge that is scaled (1: all of them)"
+    )
 
 
 def policy_state(policy: Policy | None) -> dict[str, object]:

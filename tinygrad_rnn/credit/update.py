@@ -50,7 +50,7 @@ class Update(NamedTuple):
 
     Attributes:
         end: number of steps of the sequence so far.
-        losses: the sum of losses of each segment that this pass covers, oldest first.
+        losses: the sum of losses of each segment that this pass covers and that has one, oldest first.
         gradients: name to array; the policy's gradient of the sum of these losses.
         state: the state after the last step, arrays without a graph.
         state_gradient: the cotangent that arrived at the sequence's first state; None where the pass did not reach it.

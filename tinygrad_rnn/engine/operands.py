@@ -7,9 +7,11 @@ from typing import TypeVar, cast
 
 import numpy as np
 
+from ..errors import DTypeError
 from .arrays import as_numbers
 from .tape import Attributes, context
-from .tensor import Operand, Tensor, Value
+from .tensor import Operand, Tensor, Value, described
+from .tree import named_leaves
 
 Result = TypeVar("Result")
 
@@ -26,6 +28,22 @@ def operand(value: object, function: str, name: str) -> Value:
     if type(value) is np.ndarray or isinstance(value, Tensor):
         return value
     return as_numbers(value, f"{function}: {name}")
+
+
+_PLAIN = (Tensor, np.ndarray, np.generic, int, float, complex, str, np.random.Generator)
+
+
+def check_nest(nest: object, function: str, name: str) -> None:
+    """Raise `DTypeError` if a part of a state is an object of another kind: cuts and masks would pass by what it holds.
+
+    The names of the argument and of the function that the user called are for the message.
+    """
+    for place, part in named_leaves(name, nest):
+        if not isinstance(part, _PLAIN):
+            raise DTypeError(
+                f"{function}: {place} is {described(part)}, which may hold arrays that are not seen; expected arrays "
+                "and numbers, in a nesting of tuples, lists, dicts and dataclasses"
+            )
 
 
 def as_value(x: Operand) -> Value:

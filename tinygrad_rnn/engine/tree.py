@@ -1,12 +1,15 @@
-"""Nested values: a recurrent state is an array, or any nesting of tuples, lists and dicts of them.
+"""Nested values: a recurrent state is an array, or any nesting of tuples, lists, dicts and dataclasses of them.
 
 `flatten` lists the leaves in order, `rebuild` puts leaves back into the same nesting, `map_leaves` does both.
-`None` is an empty nesting, the state of a cell without one. Named tuples keep their type.
+`None` is an empty nesting, the state of a cell without one. Named tuples and dataclasses keep their type; parts of a
+dict belong together by their keys, whatever their order.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from itertools import islice
 from typing import Any, TypeAlias, TypeVar
@@ -81,14 +84,38 @@ def map_leaves(function: Callable[..., object], nest: object, *others: object) -
     Raises:
         ShapeError: if the nestings differ in structure, or are deeper than `DEEPEST` levels. (It is a ValueError.)
 
-    >>> map_leaves(lambda a, b: a + b, (1, (2, 3)), (10, (20, 30)))
-    (11, (22, 33))
+    >>> map_leaves(lambda a, b: a + b, (1, {"c": 2, "d": 3}), (10, {"d": 30, "c": 20}))
+    (11, {'c': 22, 'd': 33})
     """
-    for other in others:
-        if structure(other) != structure(nest):
-            raise ShapeError(f"nestings differ: {structure(nest)} and {structure(other)}")
-    columns = [flatten(nest), *(flatten(other) for other in others)]
+    columns = [flatten(nest), *(flatten(aligned(other, nest)) for other in others)]
     return rebuild(nest, iter([function(*row) for row in zip(*columns, strict=True)]))
+
+
+def aligned(nest: object, model: object) -> object:
+    """Return `nest` with the entries of its dicts in the order of those of `model`.
+
+    Raises:
+        ShapeError: if the nestings differ in anything else, or are deeper than `DEEPEST` levels.
+
+    >>> aligned({"b": 1, "a": (2,)}, {"a": (3,), "b": 4})
+    {'a': (2,), 'b': 1}
+    """
+    if structure(nest) == structure(model):
+        return nest
+    made = _reordered(nest, model)
+    if structure(made) != structure(model):
+        raise ShapeError(f"nestings differ: {structure(model)} and {structure(nest)}")
+    return made
+
+
+def _reordered(nest: object, model: object) -> object:
+    """Return `nest` with its dicts in the order of `model`, as far as the two agree."""
+    parts, others = _parts(nest, DEEPEST), _parts(model, DEEPEST)
+    if parts is None or others is None:
+        return nest
+    if isinstance(nest, _MAPPINGS) and isinstance(model, _MAPPINGS) and nest.keys() == model.keys():
+        return {key: _reordered(nest[key], part) for key, part in model.items()}
+    return _like(nest, [_reordered(part, other) for part, other in zip(parts, others, strict=False)])
 
 
 def structure(nest: object) -> str:
@@ -118,7 +145,7 @@ def _leaf_in_brief(leaf: object) -> str:
 
 
 def _in_brief(nest: object, parts: Sequence[str]) -> str:
-    if names := getattr(nest, "_fields", None):
+    if names := _field_names(nest):
         return f"{type(nest).__name__}({', '.join(map('{}={}'.format, names, parts))})"
     is_long = not isinstance(nest, Mapping) and len(parts) > 6
     return _in_words(nest, [*parts[:3], f"... {len(parts)} in all"] if is_long else parts)
@@ -138,7 +165,7 @@ def named_leaves(name: str, nest: object) -> list[tuple[str, Any]]:
 
 
 def _named(nest: object, parts: Sequence[Sequence[str]]) -> Sequence[str]:
-    keys = nest if isinstance(nest, _MAPPINGS) else getattr(nest, "_fields", range(len(parts)))
+    keys = nest if isinstance(nest, _MAPPINGS) else _field_names(nest) or range(len(parts))
     return [f".{key}{end}" for key, ends in zip(keys, parts, strict=True) for end in ends]
 
 
@@ -166,13 +193,30 @@ def _parts(nest: object, levels: int) -> Iterable[object] | None:
         )
     if isinstance(nest, _SEQUENCES):
         return nest
-    return nest.values() if isinstance(nest, _MAPPINGS) else None
+    return nest.values() if isinstance(nest, _MAPPINGS) else fields_of(nest).values()
+
+
+def fields_of(nest: object) -> dict[str, object]:
+    """Return the fields of a dataclass, by name.
+
+    >>> from dataclasses import make_dataclass
+    >>> fields_of(make_dataclass("Point", ["x", "y"])(1, 2))
+    {'x': 1, 'y': 2}
+    """
+    return {name: getattr(nest, name) for name in _field_names(nest)}
 
 
 @lru_cache(maxsize=256)
 def _has_parts(kind: type) -> bool:
     """Return whether this is the type of a nesting, and not that of a leaf."""
-    return issubclass(kind, _SEQUENCES) or issubclass(kind, Mapping)
+    return issubclass(kind, _SEQUENCES) or issubclass(kind, Mapping) or is_dataclass(kind)
+
+
+def _field_names(nest: object) -> tuple[str, ...]:
+    """Return the names of the parts of a named tuple or a dataclass; () for others."""
+    if is_dataclass(nest):
+        return tuple(field.name for field in fields(nest))
+    return tuple(getattr(nest, "_fields", ()))
 
 
 def _like(nest: object, parts: Sequence[object]) -> object:
@@ -183,8 +227,12 @@ def _like(nest: object, parts: Sequence[object]) -> object:
         return tuple(parts) if named is None else named(*parts)
     if isinstance(nest, list):
         return list(parts)
-    keys = nest if isinstance(nest, _MAPPINGS) else ()
-    return dict(zip(keys, parts, strict=True))
+    if isinstance(nest, _MAPPINGS):
+        return dict(zip(nest, parts, strict=True))
+    made = copy.copy(nest)
+    for name, part in zip(_field_names(nest), parts, strict=True):
+        object.__setattr__(made, name, part)  # a dataclass may be frozen
+    return made
 
 
 def _in_words(nest: object, parts: Sequence[str]) -> str:
@@ -194,5 +242,6 @@ def _in_words(nest: object, parts: Sequence[str]) -> str:
         return f"({parts[0]},)" if len(parts) == 1 else f"({', '.join(parts)})"
     if isinstance(nest, list):
         return f"[{', '.join(parts)}]"
-    keys = nest if isinstance(nest, Mapping) else ()
-    return "{" + ", ".join(f"{key}: {part}" for key, part in zip(keys, parts, strict=True)) + "}"
+    if isinstance(nest, Mapping):
+        return "{" + ", ".join(f"{key}: {part}" for key, part in zip(nest, parts, strict=True)) + "}"
+    return f"{type(nest).__name__}({', '.join(map('{}={}'.format, _field_names(nest), parts))})"

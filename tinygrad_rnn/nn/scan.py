@@ -9,6 +9,7 @@ import numpy as np
 
 from ..checks import flag, integer
 from ..engine.arrays import as_numbers
+from ..engine.operands import check_nest
 from ..engine.tape import at_step, context
 from ..engine.tensor import Tensor, Value, described, shape_of
 from ..engine.tree import flatten, map_leaves, rebuild, structure
@@ -59,7 +60,7 @@ def scan(
 
     Args:
         step: any callable `step(x, state) -> (output, state)`, such as a cell.
-        state: the state before the first step; any nesting of tuples, lists and dicts of Tensors and arrays.
+        state: the state before the first step; any nesting of tuples, lists, dicts and dataclasses of arrays.
         xs: Tensors or arrays (N, T, ...), any nesting of them; x_t is the same nesting of slices (N, ...). None: the
             step gets None, and `steps` gives the number of steps.
         steps: T, if there are no `xs`.
@@ -72,7 +73,7 @@ def scan(
     Raises:
         ShapeError: if `xs` do not agree on T, T is 0, or the outputs of two steps differ in nesting or shape.
         ConfigError: if the step is not callable or does not return (output, state), or T is unknown.
-        DTypeError: if `xs` are not numbers.
+        DTypeError: if `xs` are not numbers, or a part of the state is an object that is neither an array nor a number.
         TraceError: in a compiled function, if the step does something different each time it is called.
 
     >>> import numpy as np, tinygrad_rnn as tr
@@ -85,6 +86,7 @@ def scan(
     if isinstance(axis, bool) or axis not in (0, 1):
         raise ConfigError(f"scan: axis must be 0 or 1, the axis of time, got {axis!r}")
     xs = map_leaves(lambda x: x if isinstance(x, Tensor) else as_numbers(x, "scan: xs"), xs)
+    check_nest(state, "scan", "state")
     return repeated(step, state, xs, _steps(flatten(xs), steps, axis), flag("scan", "reverse", reverse), axis)
 
 

@@ -10,10 +10,10 @@ import numpy as np
 
 from ..checks import integer
 from ..engine.arrays import as_numbers
-from ..engine.operands import operand, without_gradient
+from ..engine.operands import check_nest, operand, without_gradient
 from ..engine.tape import Array, context
-from ..engine.tensor import Operand, Tensor, Value, described
-from ..engine.tree import map_leaves
+from ..engine.tensor import Operand, Tensor, Value, described, shape_of
+from ..engine.tree import aligned, map_leaves, structure
 from ..errors import ConfigError, DTypeError, ShapeError
 from ..ops import concatenate, cut, expand_dims, take_along_axis, where
 from .base import in_words, with_batch_axis, without_batch_axis
@@ -45,18 +45,22 @@ def unroll(
         cell: any callable `cell(x, state) -> (output, state)`, x (N, D), output (N, H).
         xs: (N, T, D), Tensor or array (or a value that NumPy converts: nested lists, a table); or one sequence (T, D),
             whose outputs are (T, H), and whose states have no axis N either: (H,).
-        state: state before the first step, any nesting of tuples; None: `cell.initial_state(N)`.
+        state: state before the first step, any nesting of tuples, lists, dicts and dataclasses; None:
+            `cell.initial_state(N)`.
         cut_every: steps between cuts; None: no cut (full BPTT).
         lengths: (N,) integers in [1, T], the true length of each sequence; None: all T. After its length a
             sequence's outputs are 0 and its state does not change; the padding, whatever it contains, neither gets nor
-            gives a gradient. They may be an argument of a compiled function: one plan serves all lengths.
+            gives a gradient. They may be an argument of a compiled function: one plan serves all lengths. The parts of
+            the state are then (N, ...), or one number for all sequences, which changes until the longest has ended.
 
     Returns:
         outputs (N, T, H) and the state after the last step (for each sequence, after its own last step).
 
     Raises:
-        ShapeError: if xs is not (N, T, D) or (T, D) with T >= 1, or lengths do not fit.
-        DTypeError: if xs are not numbers, or lengths are not integers.
+        ShapeError: if xs is not (N, T, D) or (T, D) with T >= 1, or lengths do not fit; with lengths, if a part of the
+            state has another first axis than N, or the state changes its nesting after the first step.
+        DTypeError: if xs are not numbers, lengths are not integers, or a part of the state is an object that is neither
+            an array nor a number.
         ConfigError: if cut_every is not an integer of 1 or more, or the cell does not return (output, state).
         ValueError: if state is None and the cell has no `initial_state`.
 
@@ -75,10 +79,11 @@ def unroll(
     cut_every = _checked_interval("unroll", cut_every)
     ends = _checked_lengths("unroll", lengths, N, T)
     start = initial_state(cell, N) if state is None else state
+    check_nest(start, "unroll", "state")
     windows = uncut_windows(start)
     steps = T if ends is None else ends.steps
     parts = (sequence if steps == T else sequence[:, :steps], _active(ends, steps), _cuts(cut_every, steps))
-    found, after = repeated(_Step(cell), start, parts, steps, False, 1)
+    found, after = repeated(_Step(cell, structure(start)), start, parts, steps, False, 1)
     outputs = cast(Value, found)  # so says the check of each step
     mark_windows(after, windows)
     if steps < T:
@@ -89,8 +94,9 @@ def unroll(
 class _Step:
     """One step of a cell within `unroll`: after a cut if there is one, and only for sequences that continue."""
 
-    def __init__(self, cell: Step) -> None:
+    def __init__(self, cell: Step, nesting: str) -> None:
         self._cell = cell
+        self._nesting = nesting  # of the state before the first step
         self._taken = 0
         self._shape: tuple[int, ...] | None = None
 
@@ -100,10 +106,32 @@ class _Step:
         if active is None or (isinstance(active, np.ndarray) and active.all()):
             output, state = stepped(self._cell, x, start)
         else:
-            output, state = _masked_step(self._cell, x, start, before, active)
+            output, state = self._masked(x, start, before, active)
         checked = self._checked(output)
         self._taken += 1
         return checked, state
+
+    def _masked(self, x: Value, start: State, before: State, active: Value) -> tuple[object, State]:
+        """Step from `start` where a sequence goes on; elsewhere keep the state before.
+
+        Padding is zeroed: it may be NaN. `start` is `before`, possibly after a cut: where a sequence has ended, nothing
+        is cut any more.
+        """
+        output, state = stepped(self._cell, where(active[:, None], x, 0), start)
+        try:
+            old = aligned(before, state)
+        except ShapeError:
+            if structure(before) != self._nesting:
+                raise ShapeError(
+                    f"unroll: with lengths, expected {self._name} to keep the nesting of its state, "
+                    f"{structure(before)}, got {structure(state)} at step {self._taken}"
+                ) from None
+            return output, state  # the first step, as of (h, None): all sequences go on
+        return _where(active, output, 0), map_leaves(partial(_where, active), state, old)
+
+    @property
+    def _name(self) -> str:
+        return getattr(self._cell, "__name__", type(self._cell).__name__)
 
     def _checked(self, output: object) -> Value:
         """Return an output; reject one that is not an array, or does not have the shape of the previous ones."""
@@ -114,8 +142,27 @@ class _Step:
         else:
             self._shape = output.shape
             return output
-        name = getattr(self._cell, "__name__", type(self._cell).__name__)
-        raise ShapeError(f"unroll: expected {expected}, got {described(output)} from {name} at step {self._taken}")
+        got = f"{described(output)} from {self._name} at step {self._taken}"
+        raise ShapeError(f"unroll: expected {expected}, got {got}")
+
+
+def _where(active: Value, new: object, old: Operand) -> object:
+    """Return a part of a state or of an output, new where a sequence goes on.
+
+    Raises:
+        ShapeError: if its first axis is not that of the sequences.
+    """
+    if shape_of(new) == ():  # one number for all sequences, a step counter for instance
+        if not isinstance(active, Tensor):
+            return new  # eagerly, no step comes after the end of the longest sequence
+        return where(without_gradient("any", np.any, active), cast(Value, new), old)
+    part = cast(Value, new)
+    if part.shape[0] != active.shape[0]:
+        raise ShapeError(
+            f"unroll: with lengths, expected each part of the state and the output to have shape (N, ...) = "
+            f"({active.shape[0]}, ...), or () for one number, got {part.shape}; give it the axis of the sequences first"
+        )
+    return where(active.reshape(-1, *(1,) * (part.ndim - 1)), part, old)
 
 
 def _active(ends: _Ends | None, steps: int) -> Value | None:
@@ -209,21 +256,6 @@ def bidirectional(
     turned = take_along_axis(cast(Value, back), order, axis=1)  # of type Output, which is an array
     outputs = concatenate([cast(Value, ahead), turned], axis=2)
     return cast(Output, outputs), (ahead_state, back_state)
-
-
-def _masked_step(cell: Step, x: Value, start: State, before: State, active: Value) -> tuple[object, State]:
-    """Step from `start` where a sequence goes on; elsewhere keep the state before. Padding is zeroed: it may be NaN.
-
-    `start` is `before`, possibly after a cut: where a sequence has ended, nothing is cut any more.
-    """
-
-    def choose(new: object, old: Operand) -> object:
-        if not isinstance(new, Tensor | np.ndarray) or new.ndim == 0:
-            return new  # a step counter, for instance, the same for all sequences
-        return where(active.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
-
-    output, new_state = stepped(cell, where(active[:, None], x, 0), start)
-    return choose(output, 0), map_leaves(choose, new_state, before)
 
 
 def _sequence(function: str, xs: object, cell: object) -> tuple[Value, int, int]:

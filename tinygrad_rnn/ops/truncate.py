@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from ..engine.arrays import delivered
+from ..engine.operands import check_nest
 from ..engine.primitive import Cotangents, primitive
 from ..engine.tape import Array, Node, context
 from ..engine.tensor import Tensor, Value, wrap
@@ -45,7 +46,7 @@ def cut(h: Nest, scale: float = 0.0) -> Nest:
     On complex arrays (complex-step checks) the imaginary part, the tangent, is scaled likewise.
 
     Args:
-        h: a Tensor, an array, or any nesting of tuples, lists and dicts of them: every component is cut.
+        h: a Tensor, an array, or any nesting of tuples, lists, dicts and dataclasses of them: every component is cut.
         scale: what remains of the cotangent; any finite real number.
 
     Returns:
@@ -53,6 +54,7 @@ def cut(h: Nest, scale: float = 0.0) -> Nest:
 
     Raises:
         GradientError: if `scale` is not a finite real number.
+        DTypeError: if a part is an object that is neither an array nor a number.
 
     >>> import tinygrad_rnn as tr
     >>> h = tr.tensor(3.0, requires_grad=True)
@@ -61,6 +63,7 @@ def cut(h: Nest, scale: float = 0.0) -> Nest:
     """
     if isinstance(scale, bool) or not isinstance(scale, int | float | np.number) or not math.isfinite(scale):
         raise GradientError(f"cut: scale must be a finite real number, got {scale!r}")
+    check_nest(h, "cut", "h")
     made: Nest = map_leaves(lambda part: _cut_one(part, float(scale)), h)
     return made
 

@@ -1,6 +1,7 @@
 """Truncated backpropagation through time: policies, and the driver that carries them out."""
 
 from ..credit.policy import Policy as Policy
+from ..credit.policy import started as started
 from ..credit.update import Step as Step
 from ..credit.update import Update as Update
 from .deciding import Adaptive as Adaptive

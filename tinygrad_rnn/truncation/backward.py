@@ -27,13 +27,12 @@ from ..credit.nests import (
     value_of,
     with_floats,
 )
-from ..credit.policy import Policy, policy_state, restore_policy
+from ..credit.policy import Policy, inside_a_segment, policy_state, restore_policy, started
 from ..credit.update import Past, Step, Update
 from ..engine.tape import Array, Edge, context, slice_of_a_sequence
 from ..engine.tensor import Operand, Tensor, shape_of
 from ..engine.tree import map_leaves
 from ..engine.walk import own, pull_back
-from ..errors import ConfigError
 from .segments import Graph, Recomputed, Segments
 
 
@@ -56,7 +55,7 @@ class BackwardRecurrence:
         resumable: bool = False,
         past: Past | None = None,
     ) -> None:
-        self._parameters, self._policy, self._given = parameters, policy.start(), policy
+        self._parameters, self._policy, self._given = parameters, started(policy), policy
         self.state = arrays_of(state)
         whole = self._policy.every is None and self._policy.grain is None  # then the input is not split
         run = partial(_run, step, nullcontext if whole else slice_of_a_sequence)
@@ -131,9 +130,7 @@ class BackwardRecurrence:
                 break
             for edge in range(segment.start + 1, segment.stop):
                 if policy.factor(edge, end) != 1:
-                    raise ConfigError(
-                        f"{policy!r} scales edge {edge}, which lies inside a segment: its grain must divide {edge}"
-                    )
+                    raise inside_a_segment(policy, edge)
             scale = policy.factor(segment.start, end) if segment.start else 1.0
             if carried is not None or (segment.start >= begin and segment.loss is not None):
                 graph = self._segments.graph(index)
@@ -148,7 +145,7 @@ class BackwardRecurrence:
             state = self._segments.first_state()
             zeros = [np.zeros(shape_of(h), value_of(h).dtype) for h in floats(state)]
             filled = [z if g is None else g for g, z in zip(carried, zeros, strict=True)]
-            first = with_floats(state, filled)
+            first = with_floats(state, filled if context().tracer is not None else own(filled))
         policy.observe(end, begin, norms)
         self._begin = end
         self._forget()

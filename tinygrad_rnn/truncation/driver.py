@@ -12,6 +12,7 @@ from ..credit.forward import ForwardPolicy, ForwardRecurrence
 from ..credit.nests import added, edge_to, is_float, leaves_of
 from ..credit.policy import Policy
 from ..credit.update import Past, Step, Update
+from ..engine.operands import check_nest
 from ..engine.tape import context
 from ..engine.tensor import Tensor
 from ..engine.tree import map_leaves
@@ -29,7 +30,7 @@ class Recurrence:
             that crosses slices cannot be written in it: carry it in the state (a running sum or maximum).
         parameters: name to leaf Tensor.
         policy: a truncation policy, or its text.
-        state: the state before the first step, any nesting of tuples.
+        state: the state before the first step, any nesting of tuples, lists, dicts and dataclasses of arrays.
         rng: the generator that `step` draws from, if any; a policy that recomputes rewinds it.
         carry: for a policy that carries credit forward, the `carry` of the recurrence that this one continues.
         resumable: whether `past` will be asked for. Under a policy that goes back, the inputs of each step that is
@@ -42,6 +43,7 @@ class Recurrence:
         GradientError: if `step` does not return a pair, or its loss is not a single element; if a parameter is not a
             leaf Tensor.
         ConfigError: if there is no such policy, or it scales an edge where it allows no cut, or has not enough memory.
+        DTypeError: if a part of the state is an object that is neither an array nor a number.
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> w = tr.tensor(2.0, requires_grad=True)
@@ -71,6 +73,7 @@ class Recurrence:
     ) -> None:
         followed = parse_policy(policy, argument="Recurrence: policy")
         named = leaves_of(parameters, "Recurrence")
+        check_nest(state, "Recurrence", "state")
         if context().tracer is not None and decides(followed):
             raise TraceError(
                 f"compile: {followed!r} decides anew for each sequence where it cuts, and a plan would freeze that; "

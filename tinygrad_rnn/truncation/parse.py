@@ -9,7 +9,7 @@ import numpy as np
 
 from ..credit.forward import ForwardPolicy
 from ..credit.patterned import RFLO, RTRL, EProp, SnAp
-from ..credit.policy import Policy, set_steps
+from ..credit.policy import Policy, check_steps
 from ..credit.sampled import UORO, ForwardGradient, KroneckerFactored
 from ..errors import ConfigError
 from .deciding import Adaptive, Randomized
@@ -137,7 +137,7 @@ def parse_policy(
 def _checked(policy: Policy) -> Policy:
     """Check the steps of a user's own policy; the package's policies have checked theirs themselves."""
     if type(policy).__module__.rpartition(".")[0] != __package__:
-        set_steps(policy, "every", "reach", "grain", "states", "budget")
+        check_steps(policy)
     return policy
 
 

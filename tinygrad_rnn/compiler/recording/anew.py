@@ -9,12 +9,14 @@ from __future__ import annotations
 import reprlib
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from ...engine.tape import Array, context
 from ...engine.tensor import Tensor
+from ...engine.tree import fields_of
 from .arguments import Arguments, parameters_of
 from .signature import Numbers, of_generator, of_place, of_value
 
@@ -157,6 +159,10 @@ def _add(found: dict[str, Part], path: str, part: object, places: Numbers) -> No
         found[path] = _part(f"a {type(part).__name__} of {reprlib.repr(list(part))}", (type(part), *names))
         for name, inner in part.items():
             _add(found, f'{path}["{name}"]' if isinstance(name, str) else f"{path}[{name!r}]", inner, places)
+    elif is_dataclass(part):
+        found[path] = _part(f"a {type(part).__name__}", type(part))
+        for name, inner in fields_of(part).items():
+            _add(found, f"{path}.{name}", inner, places)
     elif part is None:
         found[path] = _part("None", None)
     elif isinstance(part, np.random.Generator):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 from weakref import ref
 
 import numpy as np
 
 from ...engine.tape import context
 from ...engine.tensor import Tensor
-from ...engine.tree import flatten
+from ...engine.tree import fields_of, flatten
 from ...errors import TraceError
 
 Key = tuple[object, ...]
@@ -56,6 +57,10 @@ def _describe(part: object, key: list[object], leaves: list[object], places: Num
             _describe(inner, key, leaves, places)
     elif part is None:
         key.append(None)
+    elif is_dataclass(part):
+        key.append(type(part))
+        for inner in fields_of(part).values():
+            _describe(inner, key, leaves, places)
     else:
         leaves.append(part)
         key += of_generator(part, places) if isinstance(part, np.random.Generator) else of_value(part)
@@ -91,7 +96,7 @@ def of_value(part: object) -> Key:
     except TypeError:
         raise TraceError(
             f"compile: an argument of type {kind.__name__} cannot be part of a signature, as it is not hashable; pass "
-            "arrays, Tensors, generators, numbers, strings, None, or nestings of them"
+            "arrays, Tensors, generators, numbers, strings, None, or tuples, lists, dicts and dataclasses of them"
         ) from None
     by_identity = (kind.__hash__, kind.__eq__) == (object.__hash__, object.__eq__)
     return kind, ref(part) if by_identity and kind.__weakrefoffset__ else part

@@ -7,6 +7,7 @@ dtypes are those of the signature, copies inputs to where the plan reads them, r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
 from threading import RLock
 from typing import cast
 
@@ -164,6 +165,8 @@ class _Source:
             return next(results)
         if isinstance(nest, dict | Mapping):
             return "{" + ", ".join(f"{self.called(name)}: {self._text(nest[name], results)}" for name in nest) + "}"
+        if is_dataclass(nest):
+            raise _RareError
         if not isinstance(nest, tuple | list):
             return "None"
         parts = "".join(f"{self._text(part, results)}, " for part in nest)

@@ -13,7 +13,7 @@ from ...credit.forward import ForwardPolicy
 from ...engine.tape import Array, Node, enable_grad, watching
 from ...engine.tensor import Tensor
 from ...errors import ConfigError, DrawingError
-from ...truncation import Policy, parse_policy, policy_text
+from ...truncation import Policy, parse_policy, policy_text, started
 from .credit import Credit, carry_forward
 from .graph import Graph, Pass, Place, read
 from .steps import Scales, Steps, run_whole, steps_of
@@ -46,7 +46,7 @@ def record(
         )
     target = cast("Callable[..., object]", target)
     example = spread(getattr(target, "loss", target), example)
-    policy = None if truncation is None else parse_policy(truncation, argument="draw: truncation").start()
+    policy = None if truncation is None else started(parse_policy(truncation, argument="draw: truncation"))
     names: Mapping[str, Tensor] = target.parameters() if hasattr(target, "parameters") else {}
     nodes: list[Node] = []
     values: dict[Place, Array] = {}

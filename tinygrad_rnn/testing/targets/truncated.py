@@ -25,7 +25,7 @@ from ...engine.tape import Array, enable_grad, no_grad, slice_of_a_sequence
 from ...engine.tensor import Tensor
 from ...engine.tree import flatten, map_leaves
 from ...errors import ConfigError, NonFiniteError
-from ...truncation import Full, Policy, bptt
+from ...truncation import Full, Policy, bptt, started
 from ..oracles import Scalar, rounding_error
 from .backward import BackwardPass, differing, graph_of, sharing
 from .base import Evaluation, Target, arrays_in, holding
@@ -64,7 +64,7 @@ class Recurrence:
                 f"check_grads: truncation: the gradient of {policy!r} is an estimate of the full one, so there is no "
                 "exact value to compare it with; truncation_report shows its bias and its deviation over draws"
             )
-        policy = copy.deepcopy(policy).start() if self.adapts else copy.deepcopy(policy)
+        policy = started(copy.deepcopy(policy)) if self.adapts else copy.deepcopy(policy)
         M = np.zeros((T, T)) if self.adapts else np.asarray(policy.mask(T))
         if self.adapts:
 
