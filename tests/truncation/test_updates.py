@@ -97,14 +97,14 @@ class Own(tr.Policy):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({}, "Own: scale.. is not 1 at edge 4, .* neither grain nor every"),
+        ({}, "Own: scale.. is not 1 at edge .*, .* neither grain nor every"),
         ({"grain": 3}, "Own: scale.. is not 1 at edge 4, which is no multiple of grain 3;"),
         ({"grain": 2, "every": 3}, "Own: scale.. is not 1 at edge 1, which is no multiple of grain 2 or every 3;"),
         ({"grain": 2, "reach": 2, "factor": 1.0}, "Own: scale.. is not 1 at edge 3, which is no multiple of grain 2;"),
-        ({"every": 0}, "every must be 1 or more, got 0"),
+        ({"every": 0}, "every must be an integer of 1 or more, got 0"),
         ({"every": 1.5}, "every must be an integer"),
-        ({"grain": 0}, "grain must be 1 or more, got 0"),
-        ({"grain": 1, "reach": -1}, "reach must be 1 or more, got -1"),
+        ({"grain": 0}, "grain must be an integer of 1 or more, got 0"),
+        ({"grain": 1, "reach": -1}, "reach must be an integer of 1 or more, got -1"),
         ({"grain": 1, "reach": "x"}, "reach must be an integer"),
         ({"start": print}, r"Own: expected start\(\) to return the policy .* got None"),
     ],
