@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from replay import assert_replays, leaf, normal
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.compiler.recording.outside import named_by
+from tinygrad_rnn.compiler.recording.named import named_by
 
 # -- buffers that the function refills -------------------------------------------------------------------------------
 

@@ -197,26 +197,31 @@ def _parts(nest: object, levels: int) -> Iterable[object] | None:
 
 
 def fields_of(nest: object) -> dict[str, object]:
-    """Return the fields of a dataclass, by name.
+    """Return the fields of a dataclass of the user's, by name; of anything else, nothing.
 
     >>> from dataclasses import make_dataclass
     >>> fields_of(make_dataclass("Point", ["x", "y"])(1, 2))
     {'x': 1, 'y': 2}
     """
-    return {name: getattr(nest, name) for name in _field_names(nest)}
+    return {field.name: getattr(nest, field.name) for field in fields(nest)} if _is_record(type(nest)) else {}
 
 
 @lru_cache(maxsize=256)
 def _has_parts(kind: type) -> bool:
     """Return whether this is the type of a nesting, and not that of a leaf."""
-    return issubclass(kind, _SEQUENCES) or issubclass(kind, Mapping) or is_dataclass(kind)
+    return issubclass(kind, _SEQUENCES) or issubclass(kind, Mapping) or _is_record(kind)
+
+
+@lru_cache(maxsize=256)
+def _is_record(kind: type) -> bool:
+    """Return whether this is a dataclass of the user's; those of this library, such as policies, are leaves."""
+    own = kind.__module__.partition(".")[0] == __package__.partition(".")[0]
+    return is_dataclass(kind) and bool(fields(kind)) and not own
 
 
 def _field_names(nest: object) -> tuple[str, ...]:
-    """Return the names of the parts of a named tuple or a dataclass; () for others."""
-    if is_dataclass(nest):
-        return tuple(field.name for field in fields(nest))
-    return tuple(getattr(nest, "_fields", ()))
+    """Return the names of the parts of a dataclass or a named tuple; () for others."""
+    return tuple(fields_of(nest)) or tuple(getattr(nest, "_fields", ()))
 
 
 def _like(nest: object, parts: Sequence[object]) -> object:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import reprlib
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import is_dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -159,9 +158,9 @@ def _add(found: dict[str, Part], path: str, part: object, places: Numbers) -> No
         found[path] = _part(f"a {type(part).__name__} of {reprlib.repr(list(part))}", (type(part), *names))
         for name, inner in part.items():
             _add(found, f'{path}["{name}"]' if isinstance(name, str) else f"{path}[{name!r}]", inner, places)
-    elif is_dataclass(part):
+    elif parts := fields_of(part):
         found[path] = _part(f"a {type(part).__name__}", type(part))
-        for name, inner in fields_of(part).items():
+        for name, inner in parts.items():
             _add(found, f"{path}.{name}", inner, places)
     elif part is None:
         found[path] = _part("None", None)

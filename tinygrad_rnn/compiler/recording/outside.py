@@ -1,4 +1,4 @@
-"""Arrays and generators that a function uses, but does not take as arguments.
+"""Arrays that a function uses, but does not take as arguments.
 
 A plan holds copies of such arrays. Those that somebody can still write to are checked before each replay
 (`Outside.changed`).
@@ -6,11 +6,9 @@ A plan holds copies of such arrays. Those that somebody can still write to are c
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dis import get_instructions
-from functools import lru_cache, partial
-from types import CellType, CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType
+from functools import partial
+from types import CellType, FunctionType, MemberDescriptorType, ModuleType
 from typing import NamedTuple, cast
 from weakref import ref
 
@@ -22,12 +20,8 @@ from ..ir.arrays import DType, Shape
 from ..plans.memory import address
 
 _MANY = 4  # views of one array; if there are more, the whole array is compared first
-_DEEP = 4  # levels of objects inside objects that are searched
-_WIDE = 64  # most elements of a list that are searched
-_OWN = __package__.partition(".")[0]
-
-
-# -- arrays -----------------------------------------------------------------------------------------------------------
+_DEEP = 4  # levels of containers that are searched for arrays
+WIDE = 64  # most elements of a list that are searched
 
 
 class Layout(NamedTuple):
@@ -137,7 +131,7 @@ class Attribute(NamedTuple):
     def value(self) -> object:
         """Its value now, without calling properties; None if it has none."""
         owner = self.owner()
-        known = _attributes(owner)
+        known = attributes_of(owner)
         if self.name in known:
             return known[self.name]
         classes = owner.__mro__ if isinstance(owner, type) else type(owner).__mro__
@@ -162,7 +156,7 @@ class Outside:
     """
 
     def __init__(self, arrays: Iterable[tuple[Array, Array | None]], variables: Iterable[Place] = ()) -> None:
-        self._variables = [variable for variable in variables if _has_array(variable.value)]
+        self._variables = [variable for variable in variables if has_array(variable.value)]
         self._bound: list[Callable[[], object]] = []
         self._lengths: list[tuple[list[object] | dict[object, object], int, Shape]] = []
         self._memories: dict[int, _Memory] = {}
@@ -178,7 +172,7 @@ class Outside:
 
     def settle(self) -> None:
         """Record what the arrays that are still there hold now, and which arrays the variables have."""
-        found = [(variable, value) for variable in self._variables if _has_array(value := variable.value)]
+        found = [(variable, value) for variable in self._variables if has_array(value := variable.value)]
         self._variables = [variable for variable, _ in found]
         self._bound = [ref(value) if isinstance(value, np.ndarray) else partial(_same, value) for _, value in found]
         held = {id(part.where): (part.where, _shape(value)) for part, value in found if isinstance(part, Element)}
@@ -215,23 +209,23 @@ class Outside:
                 yield memory, owner
 
 
-def _has_array(part: object, depth: int = _DEEP) -> bool:
+def has_array(part: object, depth: int = _DEEP) -> bool:
     """Return whether something is an array, or a list, tuple or dict that has one, at any of so many levels."""
-    return isinstance(part, np.ndarray) or (depth > 0 and any(_has_array(one, depth - 1) for one in _elements(part)))
+    return isinstance(part, np.ndarray) or (depth > 0 and any(has_array(one, depth - 1) for one in elements_of(part)))
 
 
-def _elements(part: object) -> list[object]:
+def elements_of(part: object) -> list[object]:
     """Return the first elements of a list, tuple or dict; nothing of anything else."""
     if isinstance(part, dict):
-        return list(part.values())[:_WIDE]
-    return list(part[:_WIDE]) if isinstance(part, list | tuple) else []
+        return list(part.values())[:WIDE]
+    return list(part[:WIDE]) if isinstance(part, list | tuple) else []
 
 
 def _shape(part: object) -> Shape:
     """Return the shape of an array, or of the first one in a list, tuple or dict; of anything else ()."""
     if isinstance(part, np.ndarray):
         return np.shape(part)
-    return next((_shape(one) for one in _elements(part) if _has_array(one)), ())
+    return next((_shape(one) for one in elements_of(part) if has_array(one)), ())
 
 
 def _same(part: object) -> object:
@@ -255,112 +249,6 @@ def same(a: Array, b: Array) -> bool:
     return bool(np.array_equal(a.view(bits), b.view(bits)))
 
 
-# -- what a function names --------------------------------------------------------------------------------------------
-
-
-def named_by(function: object, objects: Iterable[object] = ()) -> tuple[list[object], list[Place]]:
-    """Return arrays and sources of random numbers that a function's code names, and the variables they are in.
-
-    They are found in variables of enclosing functions and of the module, in attributes that the function mentions, also
-    of objects that it takes as arguments, in lists and dicts of them, and in the same way in the functions that it
-    names, but not in those of libraries.
-    """
-    found: dict[int, object] = {}
-    variables: list[Place] = []
-    seen: dict[int, object] = {}  # by id; kept alive, so that no id is used again
-    waiting: list[tuple[object, int]] = [(function, 0)]
-    waiting += [(MethodType(function, one), 0) for one in objects if isinstance(function, FunctionType)]
-    while waiting:
-        part, depth = waiting.pop()
-        if isinstance(part, Place):
-            variables.append(part)
-            part = part.value
-        if id(part) in seen or depth > _DEEP:
-            continue
-        seen[id(part)] = part
-        if isinstance(part, np.ndarray | np.random.Generator | np.random.RandomState | random.Random):
-            found[id(part)] = part
-        else:
-            waiting += [(inner, depth + 1) for inner in _inside(part)]
-    return list(found.values()), variables
-
-
-def _inside(part: object) -> list[object]:
-    if isinstance(part, partial):
-        return [part.func, *part.args, *part.keywords.values()]
-    if isinstance(part, MethodType):
-        return _used(part.__func__, part.__self__)
-    if isinstance(part, FunctionType):
-        return _used(part)
-    if isinstance(part, list):
-        return [Element(part, number) for number in range(min(len(part), _WIDE))]
-    if isinstance(part, tuple):
-        return list(part[:_WIDE])
-    if isinstance(part, dict):
-        return [Element(part, key) for key in list(part)[:_WIDE]]
-    if isinstance(part, Mapping):
-        return list(part.values())[:_WIDE]
-    wrapped = _attributes(part).get("__wrapped__")
-    return _used(vars(type(part)).get("__call__"), part) if wrapped is None else [wrapped]
-
-
-def _used(function: object, owner: object = None) -> list[object]:
-    """Return the variables that a function captures, its defaults, and the attributes that it mentions."""
-    if not isinstance(function, FunctionType) or (function.__module__ or "").partition(".")[0] in (_OWN, "numpy"):
-        return []
-    names, attributes = _names(function.__code__)
-    variables = [*map(Variable, function.__closure__ or ())]
-    variables += [Variable(function.__globals__, name) for name in names if name in function.__globals__]
-    defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
-    inner: list[object] = []
-    values = [*(variable.value for variable in variables), *defaults, owner]
-    seen: set[int] = set()
-    for value in values:  # it grows: the code may mention attributes of attributes
-        if id(value) in seen or len(seen) > _WIDE:
-            continue
-        seen.add(id(value))
-        places = [place for name in attributes if (place := _place(value, name)) is not None]
-        inner += places
-        inner += [method for name in attributes if (method := _method(value, name)) is not None]
-        values += [place.value for place in places]
-    return [*variables, *defaults, *inner]
-
-
-def _place(part: object, name: str) -> Place | None:
-    """Return where an attribute of an object or a class is; None if it has none, or if that is a method or the like."""
-    known = _attributes(part)
-    if name in known:
-        return Variable(known, name)
-    home = part if isinstance(part, type) else type(part)
-    if home.__module__.partition(".")[0] in (_OWN, "numpy", "builtins", "types"):
-        return None
-    weak = getattr(home, "__weakrefoffset__", 0) or isinstance(part, type)
-    place = Attribute(ref(part) if weak else partial(_same, part), name)
-    return place if _has_array(value := place.value) or (hasattr(value, "__dict__") and not callable(value)) else None
-
-
-def _method(part: object, name: str) -> MethodType | None:
-    """Return the method of an object if it is written in Python, else None."""
-    found = None if isinstance(part, type | ModuleType | np.ndarray) else getattr(type(part), name, None)
-    return MethodType(found, part) if isinstance(found, FunctionType) else None
-
-
-def _attributes(part: object) -> dict[str, object]:
+def attributes_of(part: object) -> dict[str, object]:
+    """Return the attributes that an object itself has, without those of its class."""
     return {} if isinstance(part, type | ModuleType | FunctionType) else getattr(part, "__dict__", {})
-
-
-@lru_cache(maxsize=256)
-def _names(code: CodeType) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the global names and the attributes that code mentions, functions inside it included."""
-    names: list[str] = []
-    attributes: list[str] = []
-    for instruction in get_instructions(code):
-        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
-            names.append(instruction.argval)
-        elif instruction.opname in ("LOAD_ATTR", "LOAD_METHOD"):
-            attributes.append(instruction.argval)
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            for found, more in zip((names, attributes), _names(constant), strict=True):
-                found += more
-    return tuple(names), tuple(attributes)

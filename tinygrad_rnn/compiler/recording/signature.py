@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import is_dataclass
 from weakref import ref
 
 import numpy as np
@@ -57,9 +56,9 @@ def _describe(part: object, key: list[object], leaves: list[object], places: Num
             _describe(inner, key, leaves, places)
     elif part is None:
         key.append(None)
-    elif is_dataclass(part):
+    elif parts := fields_of(part):
         key.append(type(part))
-        for inner in fields_of(part).values():
+        for inner in parts.values():
             _describe(inner, key, leaves, places)
     else:
         leaves.append(part)

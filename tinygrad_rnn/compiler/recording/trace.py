@@ -16,7 +16,8 @@ from ..ir.graph import Graph
 from .arguments import Arguments
 from .known import Known
 from .loops import LoopTracer
-from .outside import Outside, named_by
+from .named import named_by
+from .outside import Outside
 
 
 class Recorded(NamedTuple):

@@ -344,7 +344,8 @@ class Tracer:
         if self._drawn is not None:
             raise TraceError(
                 f"compile: the function draws from {self._drawn} by itself; what it drew would be frozen in the plan. "
-                "Draw outside and pass the array, or use Dropout, which draws anew at each replay"
+                "Draw outside and pass the array, or use Dropout, which draws anew at each replay; a trainer runs "
+                "without plans under compile=False"
             )
 
     def _constant(self, array: Array) -> Value:

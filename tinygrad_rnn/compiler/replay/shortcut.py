@@ -7,14 +7,13 @@ dtypes are those of the signature, copies inputs to where the plan reads them, r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import is_dataclass
 from threading import RLock
 from typing import cast
 
 import numpy as np
 
 from ...engine.tensor import Tensor
-from ...engine.tree import flatten
+from ...engine.tree import fields_of, flatten
 from ..recording.arguments import Arguments
 from ..recording.signature import of_value
 from ..recording.trace import ARRAY, Recorded
@@ -165,7 +164,7 @@ class _Source:
             return next(results)
         if isinstance(nest, dict | Mapping):
             return "{" + ", ".join(f"{self.called(name)}: {self._text(nest[name], results)}" for name in nest) + "}"
-        if is_dataclass(nest):
+        if fields_of(nest):
             raise _RareError
         if not isinstance(nest, tuple | list):
             return "None"
