@@ -74,6 +74,36 @@ def test_ids_are_compared_as_they_are():
     assert metrics.accuracy(np.array([1, 2, 3]), [1, 2, 0]).value == pytest.approx(2 / 3)
 
 
+def test_targets_that_are_no_classes_are_an_error():
+    """A mapping of labels that is wrong would only look like a bad model."""
+    logits = np.zeros((3, 2))
+    assert metrics.accuracy(logits, [0, -1, 0]).value == 1
+    assert metrics.accuracy(logits, [0, 7, 0], mask=[True, False, True]).value == 1
+    for wrong in (2, -2):
+        for measure in IDS.values():
+            with pytest.raises(IndexError, match=rf"target {wrong} is outside \[0, V\) with V=2"):
+                measure(logits, [0, wrong, 0])
+
+
+@pytest.mark.parametrize("name", ["nats", "perplexity", "bits"])
+def test_half_precision_is_added_up_in_more(name):
+    logits, targets = np.zeros((70_000, 3), np.float16), np.zeros(70_000, int)
+    expected = IDS[name](logits.astype(np.float64), targets).value
+    assert IDS[name](logits, targets).value == pytest.approx(expected, rel=1e-6)
+    assert IDS[name](tr.tensor(logits), targets).value == pytest.approx(expected, rel=1e-6)
+
+
+def test_r2_says_nothing_where_it_cannot_know():
+    """The sums of squares of times since 1970 agree in all the digits that differ between them."""
+    rng = np.random.default_rng(0)
+    targets = rng.standard_normal(100)
+    predictions = targets + 0.5 * rng.standard_normal(100)
+    expected = 1 - np.sum((predictions - targets) ** 2) / np.sum((targets - targets.mean()) ** 2)
+    for offset in (0, 1e3, 1e5):
+        assert metrics.r2(predictions + offset, targets + offset).value == pytest.approx(expected, rel=1e-4)
+    assert math.isnan(metrics.r2(predictions + 1.7e9, targets + 1.7e9).value)
+
+
 def by_recursion(a, b):
     if not a or not b:
         return len(a) + len(b)

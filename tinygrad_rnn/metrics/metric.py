@@ -72,12 +72,17 @@ class Determination(Metric):
 
     @property
     def value(self) -> float:
-        """The share of the variance that is explained; NaN if the targets do not vary."""
+        """The share of the variance that is explained.
+
+        NaN if the targets do not vary, or so little beside their mean (less than its 200,000th part) that the
+        difference of two sums does not tell how much.
+        """
         errors, total, squares, count = self._numbers()
         spread = squares - total * total / count if count else 0.0
-        return 1 - errors / spread if spread > 0 else math.nan
+        return 1 - errors / spread if spread > _RESOLVED * squares else math.nan
 
 
+_RESOLVED = 2e-11  # of a sum of squares: smaller differences have fewer than five digits
 _M = TypeVar("_M", bound=Metric)
 
 

@@ -7,11 +7,12 @@ from functools import partial
 
 import numpy as np
 
-from ..engine.operands import without_gradient
+from ..engine.operands import as_value, without_gradient
 from ..engine.tape import Array, no_grad
 from ..engine.tensor import Operand, Tensor, shape_of
 from ..errors import DTypeError, ShapeError
 from ..ops import astype, cross_entropy, stack
+from ..ops.elementwise import widened
 from ..ops.masked import check_label, kept_of
 from .metric import Bits, Determination, Metric, Perplexity, RootMean
 
@@ -27,6 +28,7 @@ def accuracy(predictions: Operand, targets: Operand, mask: Operand | None = None
 
     Raises:
         ShapeError, DTypeError: if targets, predictions and mask do not fit.
+        IndexError: if a target that counts is not among the V classes of the logits.
 
     >>> accuracy([[0.1, 0.9], [0.2, 0.8], [3.0, 0.0]], [1, 0, -1]).value
     0.5
@@ -39,8 +41,9 @@ def accuracy(predictions: Operand, targets: Operand, mask: Operand | None = None
 def _hits(given: Operand, targets: Operand, kept: Array | None, ignore_label: int) -> Array:
     """Return the number of positions that are predicted correctly, and of those that count."""
     found, ids = np.asarray(given), np.asarray(targets)
+    V = None
     if found.ndim == ids.ndim + 1 and found.shape[:-1] == ids.shape:
-        found = np.argmax(found, axis=-1)
+        found, V = np.argmax(found, axis=-1), found.shape[-1]
     if found.shape != ids.shape:
         raise ShapeError(
             f"accuracy: expected predictions of shape {ids.shape} or {(*ids.shape, 'V')}, for targets of shape "
@@ -49,6 +52,11 @@ def _hits(given: Operand, targets: Operand, kept: Array | None, ignore_label: in
     if ids.dtype.kind not in "iu" or found.dtype.kind not in "iu":
         raise DTypeError(f"accuracy: expected integer targets and ids or logits, got {ids.dtype} and {found.dtype}")
     counted = ids != ignore_label if kept is None else (ids != ignore_label) & kept
+    if V is not None and (wrong := ids[counted & ((ids < 0) | (ids >= V))]).size:
+        raise IndexError(
+            f"accuracy: target {wrong[0]} is outside [0, V) with V={V}; masked positions must hold "
+            f"ignore_label={ignore_label}"
+        )
     return np.array([np.count_nonzero((found == ids) & counted), np.count_nonzero(counted)], np.float64)
 
 
@@ -95,6 +103,8 @@ def r2(predictions: Operand, targets: Operand, mask: Operand | None = None) -> D
     """Return the coefficient of determination: 1 is perfect, 0 is as good as the mean of all targets.
 
     Columns that have different means need one each, `r2(y[:, k], t[:, k])`: together they look better than they are.
+    Targets that are large beside their spread, such as times in seconds since 1970, need the same number subtracted
+    from both first; the value is NaN else.
 
     >>> r2([1.0, 2.0, 3.0], [1.0, 2.0, 4.5])
     Determination(0.653846 over 3 elements)
@@ -117,7 +127,7 @@ def _moments(y: Array, t: Array) -> Array:
 def _nats(logits: Operand, targets: Operand, mask: Operand | None, ignore_label: int) -> Array | Tensor:
     kept = kept_of("nats", mask, shape_of(targets), False)
     with no_grad():
-        total = cross_entropy(logits, targets, ignore_label, mask=kept, reduction="sum")
+        total = cross_entropy(widened(as_value(logits)), targets, ignore_label, mask=kept, reduction="sum")
     count = without_gradient("count", partial(_counted, ignore_label=ignore_label), targets, kept)
     found: Array | Tensor = stack([astype(total, np.float64), count])
     return found
