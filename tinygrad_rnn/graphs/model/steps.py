@@ -8,12 +8,13 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
-from ...engine.tape import Array, at_step, scope
+from ...engine.tape import Array, scope
 from ...engine.tensor import Tensor, shape_of
 from ...engine.tree import flatten
 from ...errors import DrawingError
 from ...nn.base import batch_of_one
 from ...nn.cells import Cell, Stacked, initial_state
+from ...nn.scan import whole_step
 from ...ops import cut
 from .credit import Step
 
@@ -40,7 +41,7 @@ class Steps(NamedTuple):
 
     def loss(self, t: int, state: object, scale: float | None = None) -> tuple[Tensor | None, object]:
         """Return the weighted loss of a step, and the next state; `scale` is the factor of a cut before the step."""
-        with at_step(t):
+        with whole_step(t):
             loss, state = self.step(t, state if scale is None else cut(state, scale))
         return loss if loss is None or self.weights is None else loss * self.weights[t], state
 
