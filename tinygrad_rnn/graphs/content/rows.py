@@ -18,7 +18,7 @@ from ..model.graph import Edge, Place, Summary
 from ..model.table import Row, Table
 from .builder import ContentBuilder, last_name, spec_text
 
-_FORMULA_WIDTH = 150.0  # points; a wider formula is replaced by the name of the class
+_FORMULA_WIDTH = 160.0  # points; a wider formula is replaced by the name of the class
 _SCALING = frozenset(("multiply", "divide", "mean", "subtract", "negative"))
 
 
@@ -84,7 +84,7 @@ class RowContent(ContentBuilder):
     def _called(self, row: Row, source: Edge) -> str:
         """Return the name, in the formula of a row, of a value from outside its block."""
         if source.place is None:
-            return "x" if row.role != "loss" else ""
+            return self._constant(row, source)
         node = source.place[0]
         if leaves := self.blocks.leaves_of(node):
             return last_name(self.parameter_of[leaves[0]].name) + ("ᵀ" if node.name == "transpose" else "")
@@ -95,6 +95,13 @@ class RowContent(ContentBuilder):
         if source.place in block.states and (other is row or other.role == "cell"):
             return other.slots[block.states.index(source.place)]
         return (other.slots[-1] if other.slots else other.letter) or "x"
+
+    def _constant(self, row: Row, source: Edge) -> str:
+        """Return the name of an array that a row reads but the graph did not compute; "" for the targets of a loss."""
+        if row.role == "loss":
+            return ""
+        slot = self.table.slot_of(_latest(row), source.use)
+        return self.table.constants.name(source) if slot is None else row.slots[slot]
 
     # -- boxes of rows ------------------------------------------------------------------------------------------------
 

@@ -60,7 +60,9 @@ def record(
         found = run_whole(target, example) if steps is None else [steps.run(_scales(policy, cut_every, windows), {})]
     passes = () if steps is None else tuple(_pass(steps, window, nodes) for window in windows)
     graph = read(found, values, names, passes)
-    return replace(graph, credit=_credit(policy, target, steps, names), notes=_notes(policy, truncation, cut_every))
+    sequence = None if steps is None else steps.sequence
+    credit, notes = _credit(policy, target, steps, names), _notes(policy, truncation, cut_every)
+    return replace(graph, credit=credit, notes=notes, sequence=sequence)
 
 
 def _credit(policy: Policy | None, target: object, steps: Steps | None, names: Mapping[str, Tensor]) -> Credit | None:

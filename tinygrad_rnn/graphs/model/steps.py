@@ -31,6 +31,7 @@ class Steps(NamedTuple):
         state: the initial one.
         weights: of each step's loss; None: 1.
         nothing: error message if no step has a loss.
+        sequence: the array (N, T, ...) of which the steps read slices; None: Tensors or ids.
     """
 
     step: Step
@@ -38,6 +39,7 @@ class Steps(NamedTuple):
     state: object
     weights: Array | None
     nothing: str
+    sequence: Array | None = None
 
     def loss(self, t: int, state: object, scale: float | None = None) -> tuple[Tensor | None, object]:
         """Return the weighted loss of a step, and the next state; `scale` is the factor of a cut before the step."""
@@ -130,4 +132,4 @@ def _cell(cell: Cell, xs: Tensor | Array, state: object) -> Steps:
         return np.sum(output), state
 
     nothing = f"the cell {name} recorded nothing that requires a gradient"
-    return Steps(step, shape_of(xs)[1], state, None, nothing)
+    return Steps(step, shape_of(xs)[1], state, None, nothing, None if isinstance(xs, Tensor) else xs)

@@ -12,6 +12,7 @@ from ...engine.tape import Kept, Node, Spec
 from ...errors import DrawingError
 from ...pictures.layout.components import cycles
 from .blocks import Block, Blocks, Link, find_blocks
+from .constants import Constants
 from .graph import Graph, Use, spec_of_kept
 from .states import Kind, Site, Spot, spots_of
 
@@ -66,6 +67,7 @@ class Table:
         pairs: (lower row, upper row) connected by edges within a step.
         times: all steps in order, counted from 0; the picture counts from 1.
         starts: (row of a cell, number of a state) to the link or the constant that is its initial state.
+        constants: names of arrays that the graph did not compute.
         slot_of: from a block of a cell and one of its uses to the number of the state that this use reads in all steps
             but the first; None: no state.
     """
@@ -77,6 +79,7 @@ class Table:
     pairs: tuple[tuple[Row, Row], ...]
     times: tuple[int, ...]
     starts: dict[tuple[Row, int], Link | Kept]
+    constants: Constants
     slot_of: Callable[[Block, Use], int | None]
 
     def ends(self, link: Link) -> tuple[int, int] | None:
@@ -106,7 +109,7 @@ def make_table(graph: Graph) -> Table:
     backward = _backward_kinds(blocks, times)
     rows: dict[Hashable, Row] = {}
     row_of: dict[Block, Row] = {}
-    table = Table(graph, blocks, (), row_of, (), times, {}, _state_reads(blocks))
+    table = Table(graph, blocks, (), row_of, (), times, {}, Constants(graph), _state_reads(blocks))
     for block in blocks.blocks:
         kind, key = block.kind, block if block.step is None else block.kind
         role = "wide" if block.step is None else kind.role
@@ -166,7 +169,7 @@ def _starts(blocks: Blocks, table: Table) -> tuple[dict[tuple[Row, int], Link | 
             slot = table.slot_of(block, use)
             if slot is not None and block in first:
                 starts.setdefault((row, slot), value)
-            elif time is not None and spec_of_kept(value).shape:
+            elif time is not None and table.constants.is_input(use):
                 inputs.setdefault(row, {}).setdefault(time, value)
     for block in blocks.blocks:
         time = table.time(block)
@@ -195,10 +198,10 @@ def _state_reads(blocks: Blocks) -> Callable[[Block, Use], int | None]:
 def _add_inputs(
     inputs: dict[Row, dict[int, Kept]], reads: dict[Row, set[Row]], rows: dict[Hashable, Row], table: Table
 ) -> None:
-    """Add rows of inputs below the rows that read nothing else; rows that read equal inputs share them."""
+    """Add rows of inputs below the rows that read them; rows that read equal inputs share them."""
     found: list[tuple[Row, dict[int, Kept]]] = []
     for row, values in inputs.items():
-        if reads.get(row) or row.role == "loss":
+        if row.role == "loss" or (reads.get(row) and not _is_fed(row, table)):
             continue
         like = next((other for other, theirs in found if _same(values, theirs)), None)
         if like is None:
@@ -209,6 +212,12 @@ def _add_inputs(
     for number, (row, _) in enumerate(found):
         row.letter = "x" + "′" * min(number, 3)
         rows[row.key] = row
+
+
+def _is_fed(row: Row, table: Table) -> bool:
+    """Return whether a row certainly reads an input; what it reads beside other rows may be anything."""
+    uses = (use for block in row.blocks.values() for use, _ in table.blocks.constants.get(block, ()))
+    return any(table.constants.is_input(use, certain=True) for use in uses)
 
 
 def _same(values: dict[int, Kept], others: dict[int, Kept]) -> bool:

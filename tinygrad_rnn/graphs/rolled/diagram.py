@@ -291,7 +291,9 @@ class _Builder:
         if mine not in self.data:
             self.data[mine] = f"data{len(self.data)}"
             same = self.T > 1 and len(set(keys)) == 1 and isinstance(keys[0], tuple) and len(edges) == self.T
-            title = "x_{t}" if op.name == "matmul" and not same else "const" if same else "data_{t}"
+            name = self.content.constants.name(op.inputs[number])
+            same = same and name != "x"
+            title = name if same else f"{name}_{{t}}"
             self.made.boxes[self.data[mine]] = self.content.data(title, op.inputs[number].spec, constant=same)
         return self.data[mine]
 
