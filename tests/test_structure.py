@@ -180,7 +180,7 @@ BUDGET = {
     "ops": 4395,
     "nn": 3620,
     "training": 7375,
-    "graphs": 6720,
+    "graphs": 6950,
     "pictures": 2599,
     "engine": 3463,
     "data": 2933,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 
-from ...engine.tape import Node
+from ...engine.tape import Array, Node, Spec
 from ...pictures.layout.content import Content
 from ...pictures.scene.scene import BoxKind
 from ...pictures.scene.scene import Row as Line
@@ -93,7 +94,8 @@ class RowContent(ContentBuilder):
             return "…"
         other = self.table.row_of[block]
         if source.place in block.states and (other is row or other.role == "cell"):
-            return other.slots[block.states.index(source.place)]
+            name, lag = other.slots[block.states.index(source.place)], (_latest(row).step or 0) - (block.step or 0)
+            return f"{name}[t−{lag}]" if lag > 1 else name
         return (other.slots[-1] if other.slots else other.letter) or "x"
 
     def _constant(self, row: Row, source: Edge) -> str:
@@ -152,7 +154,7 @@ class RowContent(ContentBuilder):
         """Return the content of the box of a cell's initial states, given by their numbers."""
         time = max(self.table.times) + 2 if row.backward else min(self.table.times)
         title = ", ".join(f"{row.slots[slot]}_{{{time}}}" for slot in reversed(slots))
-        texts = dict.fromkeys(_origin(self.table.starts[row, slot]) for slot in slots)
+        texts = dict.fromkeys(_origin(self.table.starts[row, slot], self.graph.initial) for slot in slots)
         return Content("constant", title, (Line(", ".join(texts)),), plain(title))
 
     # -- losses -------------------------------------------------------------------------------------------------------
@@ -202,8 +204,11 @@ def _latest(row: Row) -> Block:
     return row.blocks[max(row.blocks)]
 
 
-def _origin(value: object) -> str:
-    """Return the origin of an initial state (a constant or a link) in a word."""
+def _origin(value: object, initial: Iterable[Array]) -> str:
+    """Return the origin of an initial state (a constant or a link) in a word; `initial`: the whole initial state."""
+    if isinstance(value, Spec):  # no rule kept it
+        alike = [array for array in initial if array.shape == value.shape]
+        return "given" if not alike or any(array.any() for array in alike) else "zeros"
     if isinstance(value, np.ndarray):
         return "given" if value.any() else "zeros"
     if not isinstance(value, Link):

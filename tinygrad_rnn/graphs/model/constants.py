@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from ...engine.tape import Array, Node
-from .graph import Edge, Graph, Use
+from .graph import Edge, Graph, Place, Use
 from .states import spots_of
 
 _Group = list[tuple[Node, Edge]]
@@ -69,7 +69,29 @@ class Constants:
 
     def later(self, use: Use) -> Edge | None:
         """Return the edge at the same spot of a later step, if that reads no constant; else None."""
-        return next((edge for _, edge in self._group(use) if edge.source is not None), None)
+        sources = ((edge, edge.source) for _, edge in self._group(use))
+        return next((edge for edge, source in sources if source is not None and source.step is not None), None)
+
+    def states_behind(self, use: Use) -> set[Place]:
+        """Return the states from which later steps compute what a use reads as a constant in the first step."""
+        later = self.later(use)
+        if later is None:
+            return set()
+        step = later.use[0].step
+        found: set[Place] = set()
+        seen: set[Node] = set()
+        waiting = [later]
+        while waiting:
+            edge = waiting.pop()
+            source = edge.source
+            if source is None or source.operation is None or source in seen:
+                continue
+            if source.step != step:
+                found.add((source, edge.output))
+                continue
+            seen.add(source)
+            waiting += [self.graph.edge(source, number) for number in range(len(source.edges))]
+        return found
 
     def starts(self, use: Use) -> bool:
         """Return whether a use reads an initial state: later steps read there what the step before has computed."""

@@ -41,6 +41,11 @@ class Steps(NamedTuple):
     nothing: str
     sequence: Array | None = None
 
+    @property
+    def initial(self) -> tuple[Array, ...]:
+        """The arrays of the initial state."""
+        return tuple(part.data if isinstance(part, Tensor) else np.asarray(part) for part in flatten(self.state))
+
     def loss(self, t: int, state: object, scale: float | None = None) -> tuple[Tensor | None, object]:
         """Return the weighted loss of a step, and the next state; `scale` is the factor of a cut before the step."""
         with whole_step(t):

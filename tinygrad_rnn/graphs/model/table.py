@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -87,6 +88,28 @@ class Table:
         times = {time for block in (link.tail, link.head) if block and (time := self.time(block)) is not None}
         return (min(times), max(times)) if len(times) == 2 else None
 
+    def cut_times(self, link: Link, closed: bool = False) -> set[int]:
+        """Return the times before which a link between two times is cut; `closed`: only those without any gradient.
+
+        A delayed state is read several steps after its cut, but it is the cut that begins a window, not its reader.
+        """
+        ends, tail, head = self.ends(link), link.tail, link.head
+        if ends is None or tail is None or head is None or tail.step is None or head.step is None:
+            return set()
+        cuts = [cut for cut in link.cuts if self.graph.cuts[cut].closed or not closed]
+        steps = {cut.step if _between(tail, cut.step, head) else self._first_read[cut] for cut in cuts}
+        backward = self.row_of[head].backward
+        return {self.times[0] + self.times[-1] - step + 1 if backward else step for step in steps if step is not None}
+
+    @cached_property
+    def _first_read(self) -> dict[Node, int]:
+        """Cut to the first step that reads it."""
+        found: dict[Node, int] = {}
+        for link in self.blocks.links:
+            if link.head is not None and link.head.step is not None:
+                found.update((cut, min(found.get(cut, link.head.step), link.head.step)) for cut in link.cuts)
+        return found
+
     def first_states(self, row: Row) -> list[int]:
         """Return the numbers of the states of a row that have an initial value."""
         return sorted(slot for other, slot in self.starts if other is row)
@@ -100,6 +123,10 @@ class Table:
         if block.step is None:
             return None
         return self.times[0] + self.times[-1] - block.step if self.row_of[block].backward else block.step
+
+
+def _between(tail: Block, step: int | None, head: Block) -> bool:
+    return step is not None and (tail.step or 0) < step <= (head.step or 0)
 
 
 def make_table(graph: Graph) -> Table:
@@ -157,11 +184,7 @@ def _reads(blocks: Blocks, table: Table) -> dict[Row, set[Row]]:
 def _starts(blocks: Blocks, table: Table) -> tuple[dict[tuple[Row, int], Link | Kept], dict[Row, dict[int, Kept]]]:
     """Return the initial states, and the inputs, among what cells read in their first step."""
     first = {row.first for row in set(table.row_of.values())}
-    starts: dict[tuple[Row, int], Link | Kept] = {}
-    for link in blocks.links:
-        if link.head in first and link.head.kind.role == "cell" and (link.tail is None or link.tail.step is None):
-            slots = {table.slot_of(link.head, use) for use in link.uses} - {None}
-            starts.update(((table.row_of[link.head], slot), link) for slot in slots if slot is not None)
+    starts = _recorded_starts(first, table)
     inputs: dict[Row, dict[int, Kept]] = {}
     for block, constants in blocks.constants.items():
         row, time = table.row_of[block], table.time(block)
@@ -169,7 +192,10 @@ def _starts(blocks: Blocks, table: Table) -> tuple[dict[tuple[Row, int], Link | 
             slot = table.slot_of(block, use)
             if slot is not None and block in first:
                 starts.setdefault((row, slot), value)
-            elif time is not None and table.constants.is_input(use):
+                continue
+            if block in first:
+                _hidden_starts(starts, use, table)
+            if time is not None and table.constants.is_input(use):
                 inputs.setdefault(row, {}).setdefault(time, value)
     for block in blocks.blocks:
         time = table.time(block)
@@ -177,6 +203,25 @@ def _starts(blocks: Blocks, table: Table) -> tuple[dict[tuple[Row, int], Link | 
             if op.name == "take" and time is not None and op.node.attrs.get("indices") is not None:
                 inputs.setdefault(table.row_of[block], {}).setdefault(time, op.node.attrs["indices"])
     return starts, inputs
+
+
+def _recorded_starts(first: set[Block], table: Table) -> dict[tuple[Row, int], Link | Kept]:
+    """Return the initial states that are no constants."""
+    starts: dict[tuple[Row, int], Link | Kept] = {}
+    for link in table.blocks.links:
+        if link.head in first and link.head.kind.role == "cell" and (link.tail is None or link.tail.step is None):
+            slots = {table.slot_of(link.head, use) for use in link.uses} - {None}
+            starts.update(((table.row_of[link.head], slot), link) for slot in slots if slot is not None)
+    return starts
+
+
+def _hidden_starts(starts: dict[tuple[Row, int], Link | Kept], use: Use, table: Table) -> None:
+    """Add the initial states from which the first step computed a constant, of which only the shape is known."""
+    for node, output in table.constants.states_behind(use):
+        block = table.blocks.of.get(node)
+        if block is not None and (node, output) in block.states:
+            slot = block.states.index((node, output))
+            starts.setdefault((table.row_of[block], slot), node.specs[output])
 
 
 def _state_reads(blocks: Blocks) -> Callable[[Block, Use], int | None]:

@@ -38,6 +38,7 @@ class Loop:
         norms: for each of these, the norm of the gradient that goes back to the previous step, or of what is carried
             forward; empty if unknown.
         kind: of its line.
+        cuts: the passes, counted as if the delay were one step, at which a window begins; None: those with scale 0.
     """
 
     source: str
@@ -48,6 +49,7 @@ class Loop:
     scales: tuple[float | None, ...]
     norms: tuple[float, ...]
     kind: EdgeKind
+    cuts: tuple[int, ...] | None = None
 
     @property
     def magnitude(self) -> float | None:
@@ -332,7 +334,15 @@ class _Builder:
         shape = shape_text(op.node.specs[state.output].shape)
         if self.graph.credit is not None:  # credit goes forward, so nothing is truncated
             scales, norms, kind = [], (), "cut"
-        self.made.loops.append(Loop(self.box[op.id], delay, name, shape, state.lag, tuple(scales), norms, kind))
+        cuts = self._windows(readers) if state.lag > 1 else None
+        self.made.loops.append(Loop(self.box[op.id], delay, name, shape, state.lag, tuple(scales), norms, kind, cuts))
+
+    def _windows(self, readers: Sequence[StepEdge]) -> tuple[int, ...]:
+        """Return the passes that the cuts of a delayed state belong to: several steps read it across one cut."""
+        steps = self.rolling.steps
+        cuts = {cut for reader in readers for edge in reader.edges if edge is not None for cut in edge.cuts}
+        closed = {steps.index(cut.step) for cut in cuts if self.graph.cuts[cut].closed and cut.step in steps}
+        return tuple(sorted(step - 1 for step in closed if step))
 
     def _influence(self, credit: Credit, beside: Loop) -> None:
         """Draw what is carried forward beside the states."""

@@ -130,7 +130,8 @@ class Canvas:
         (ax, ay), (bx, by) = points[at], points[at + 1]
         upright = ax == bx
         x, y = ((ax + bx) / 2, (ay + by) / 2) if upright else (self.grid.mark_x(ax, bx), ay)
-        box = self._cut((x, head.y if not upright and tail.y == head.y else y), factor, link, head, small)
+        level = len(points) == 2 and tail.y == head.y  # several states of a cell share a mark
+        box = self._cut((x, head.y if level else y), factor, link, head, small)
         in_x, in_y = (0.0, box.height / 2) if upright else (_half_chord(box, y), 0.0)
         toward = math.copysign(1.0, by - ay if upright else bx - ax)
         first = [*points[: at + 1], (x - in_x * toward, y - in_y * toward)]
