@@ -35,6 +35,10 @@ class RowContent(ContentBuilder):
         super().__init__(flow)
         self.blocks, self.table = table.blocks, table
         self._expressions: dict[Row, str] = {}
+        self._cells: dict[int | None, list[Block]] = {}
+        for block in table.blocks.blocks:
+            if block.kind.role == "cell":
+                self._cells.setdefault(block.step, []).append(block)
 
     def of(self, row: Row, time: int) -> Content:
         """Return the content of a row's box at a time; -1 for a row that spans the whole sequence."""
@@ -58,10 +62,15 @@ class RowContent(ContentBuilder):
         if row not in self._expressions:
             block = _latest(row)
             text = formula(
-                result_of(block), set(block.nodes), self.graph.edge, lambda source: self._called(row, source)
+                result_of(block), self._inside(block), self.graph.edge, lambda source: self._called(row, source)
             )
             self._expressions[row] = text if text_width(text, 9) <= _FORMULA_WIDTH else ""
         return self._expressions[row]
+
+    def _inside(self, block: Block) -> set[Node]:
+        """Return the nodes whose operations a formula writes out: a cell gives others no values but its states."""
+        cells = [b for b in self._cells.get(block.step, ()) if b is not block] if block.step is not None else []
+        return {*block.nodes, *(node for b in cells for node in {*b.nodes} - {node for node, _ in b.states})}
 
     def maker(self, row: Row) -> str:
         """Return the class or function that contains the code of a row."""
@@ -154,7 +163,7 @@ class RowContent(ContentBuilder):
         """Return the content of the box of a cell's initial states, given by their numbers."""
         time = max(self.table.times) + 2 if row.backward else min(self.table.times)
         title = ", ".join(f"{row.slots[slot]}_{{{time}}}" for slot in reversed(slots))
-        texts = dict.fromkeys(_origin(self.table.starts[row, slot], self.graph.initial) for slot in slots)
+        texts = dict.fromkeys(_origin(self.table.starts[row, slot], self.graph.initial) for slot in reversed(slots))
         return Content("constant", title, (Line(", ".join(texts)),), plain(title))
 
     # -- losses -------------------------------------------------------------------------------------------------------

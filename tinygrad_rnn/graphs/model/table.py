@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -15,6 +15,7 @@ from ...pictures.layout.components import cycles
 from .blocks import Block, Blocks, Link, find_blocks
 from .constants import Constants
 from .graph import Graph, Use, spec_of_kept
+from .names import operand_name
 from .states import Kind, Site, Spot, spots_of
 
 SHOWN = 8  # columns; if there are more steps, the middle ones are left out
@@ -149,7 +150,7 @@ def make_table(graph: Graph) -> Table:
     for row in rows.values():
         reads.setdefault(row, set())
     _set_levels(reads)
-    _name(rows.values(), graph)
+    _name(rows.values(), table)
     ordered = sorted(rows.values(), key=lambda row: row.level)
     pairs = tuple((low, high) for high in ordered for low in ordered if low in reads[high])
     return replace(table, rows=tuple(ordered), pairs=pairs, starts=starts)
@@ -287,11 +288,13 @@ def _set_levels(reads: dict[Row, set[Row]]) -> None:
             row.level = lowest[row] - 1
 
 
+_SPARE = "hcsuvwpqmn"
 _LETTERS = {"loss": "ℓ", "attention": "a"}
 
 
-def _name(rows: Iterable[Row], graph: Graph) -> None:
+def _name(rows: Iterable[Row], table: Table) -> None:
     """Name the rows: states by the program's own variables, outputs y, lookups e, attentions a, losses ℓ."""
+    graph, readers = table.graph, _reader_names(table)
     # Of two layers that the same lines recorded, only one has names: these are for both.
     names = {Site.of(node)[1:]: graph.names[node.id] for node in graph.nodes if node.id in graph.names}
     letters: Counter[str] = Counter()
@@ -299,7 +302,10 @@ def _name(rows: Iterable[Row], graph: Graph) -> None:
         if row.role == "cell":
             states = max((block.states for block in row.blocks.values()), key=len)
             given = (graph.names.get(node.id) or names.get(Site.of(node)[1:]) for node, _ in states)
-            row.slots = _slots(name[index] if name else "" for name, (_, index) in zip(given, states, strict=True))
+            called = [name[index] if name else "" for name, (_, index) in zip(given, states, strict=True)]
+            read = [readers.get((row, slot), "") for slot in range(len(states))]
+            variables = {name for node, _ in states for name in node.site[0].co_varnames}
+            row.slots = _slots([name or other for name, other in zip(called, read, strict=True)], variables)
             row.letter = ", ".join(row.slots) if len(row.slots) <= 2 else row.slots[-1]
         elif row.role != "input":
             block = next(iter(row.blocks.values()))
@@ -308,12 +314,33 @@ def _name(rows: Iterable[Row], graph: Graph) -> None:
             letters[letter] += 1
 
 
-def _slots(names: Iterable[str]) -> list[str]:
-    """Return the names of states: the program's own if they are short and not yet taken, else spare letters."""
+def _reader_names(table: Table) -> dict[tuple[Row, int], str]:
+    """Return the names of the variables from which later steps read states, as far as all readers agree."""
+    found: dict[tuple[Row, int], set[str]] = {}
+    for link in table.blocks.links:
+        tail, head = link.tail, link.head
+        if tail is None or head is None or link.place not in tail.states or table.time(tail) == table.time(head):
+            continue
+        for node, number in link.uses:
+            slot = tail.states.index(link.place)
+            if node.site[0] is tail.states[slot][0].site[0]:  # others have names of their own for it
+                name = operand_name(node.site[0].co_filename, node.site[1], node.name, number)
+                found.setdefault((table.row_of[tail], slot), set()).add(name)
+    return {key: min(names - {""}) for key, names in found.items() if len(names - {""}) == 1}
+
+
+def _slots(names: Iterable[str], variables: Collection[str]) -> list[str]:
+    """Return the names of states: the program's own if they are short and not yet taken, else spare letters.
+
+    Args:
+        names: those of the program, "" where there is none.
+        variables: of the functions that compute the states; what is called c there must not be another state.
+    """
     found: list[str] = []
     for name in names:
         found.append(name if name not in found and len(name) < 8 else "")
-    spare = (letter for letter in "hcsuvwpqmn" if letter not in found)
+    taken = {*found, *(variables if any(found) else ())}
+    spare = (letter for letter in [*(x for x in _SPARE if x not in taken), *_SPARE] if letter not in found)
     return [name or next(spare) for name in found]
 
 

@@ -159,8 +159,9 @@ class OperationDiagramBuilder:
         if key not in self.data:
             self.data[key] = f"data{len(self.data)}"
             known = self.content.constants
-            plain = op.step is None or known.is_fixed(edge.use)
-            subscript = "" if plain else f"_{{{op.step + (not known.starts(edge.use))}}}"
+            subscript = ""
+            if op.step is not None and not known.is_fixed(edge.use):
+                subscript = f"_{{{op.step + (not known.starts(edge.use))}}}"
             self.made.boxes[self.data[key]] = self.content.data(f"{known.name(edge)}{subscript}", edge.spec)
         return self.data[key]
 

@@ -134,8 +134,12 @@ class _Builder:
         return box | {copy: box[home] for copy, home in self.rolling.home.items()}
 
     def _name(self, number: int, state: State) -> str:
-        given = self.graph.names.get(state.source)
-        return given[state.output] if given else "s" if len(self.states) == 1 else f"s{number + 1}"
+        node = self.rolling.maker(state).node
+        block = self.blocks.of.get(node)
+        if block is not None and (node, state.output) in block.states:
+            row = self.table.row_of[block]
+            return row.slots[block.states.index((node, state.output))]
+        return "s" if len(self.states) == 1 else f"s{number + 1}"
 
     def diagram(self) -> RolledDiagram:
         """Return the diagram."""
