@@ -136,3 +136,54 @@ def test_what_cannot_be_is_refused(call, error, text):
 def test_outputs_of_two_steps_that_differ_are_refused():
     with pytest.raises(tr.ShapeError, match=r"outputs like those of the other steps.*at step 1"):
         tr.scan(lambda n, h: (np.ones(int(n[0]) + 1), h), np.ones(1), np.array([[0, 1]]))
+
+
+def refined(x, h):
+    """A step that refines its state by three steps of a scan, as an ODE solver does."""
+    _, h = tr.scan(lambda _, h: (None, h * W[0]), h + x, steps=3)
+    return h, h
+
+
+def refined_by_slices(x, h):
+    """The same with a scan over a sequence."""
+    _, h = tr.scan(lambda x, h: (None, h * W[0] + x), h, np.stack([x, x, x], axis=1))
+    return h, h
+
+
+def steps_of(*ends):
+    """Return the steps of the products from which some Tensors were computed."""
+    nodes, waiting = {}, [end.node for end in ends]
+    while waiting:
+        node = waiting.pop()
+        if node not in nodes:
+            nodes[node] = node.step
+            waiting += [edge[0] for edge in node.edges if edge is not None]
+    return sorted(step for node, step in nodes.items() if node.name == "multiply")
+
+
+@pytest.mark.parametrize("step", [refined, refined_by_slices])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_scan_within_a_step_belongs_to_that_step(step, reverse):
+    _, last = tr.scan(step, np.ones((1, 3)), np.ones((1, 4, 3)), reverse=reverse)
+    assert steps_of(last) == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+
+
+def test_without_inputs_a_scan_in_a_marked_step_belongs_to_it():
+    with tr.at_step(5):
+        _, last = refined(0, np.ones((1, 3)))
+    assert steps_of(last) == [5, 5, 5]
+
+
+def test_a_slice_of_a_sequence_continues_the_count_of_the_marked_step():
+    state = np.ones((1, 3))
+    for begin in (0, 2):
+        with tr.at_step(begin):
+            _, state = tr.unroll(refined, np.ones((1, 2, 3)), state)
+    assert steps_of(state) == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+
+
+def test_a_message_names_the_time_step_of_the_outer_scan():
+    x = np.ones((1, 3, 3, 3))
+    x[0, 1, 2] = np.inf
+    with tr.anomaly_mode(), pytest.raises(tr.NonFiniteError, match=r"multiply.*test_scan\.py:\d+, step 1$"):
+        tr.scan(lambda x, h: tr.scan(lambda x, h: (None, h * W[0] * x), h, x), np.ones((1, 3)), x)

@@ -10,7 +10,7 @@ import numpy as np
 from ..checks import flag, integer
 from ..engine.arrays import as_numbers
 from ..engine.operands import check_nest
-from ..engine.tape import at_step, context
+from ..engine.tape import Changed, Recording, context
 from ..engine.tensor import Tensor, Value, described, shape_of
 from ..engine.tree import flatten, map_leaves, rebuild, structure
 from ..errors import ConfigError, ShapeError
@@ -57,6 +57,10 @@ def scan(
     step is called twice, on what stands for any time, and must do the same both times; a plan does not grow with T.
     Values that a step computes may leave it only as output or state. A step whose state changes its shape, dtype or
     nesting, or has parts that are not arrays, is recorded step by step.
+
+    What a step records is marked with its number, which drawings and messages show. Inside `at_step(n)` the count
+    starts from n, since the `xs` may be a slice of a longer sequence. A scan within a step of another one, or without
+    `xs` in `at_step(n)`, is a part of that one step.
 
     Args:
         step: any callable `step(x, state) -> (output, state)`, such as a cell.
@@ -139,15 +143,43 @@ def _one_by_one(step: Step, state: State, xs: object, times: range, reverse: boo
     """Take the steps in a plain loop."""
     slices = [unstack(x, axis=axis) for x in flatten(xs)]
     outputs: dict[int, list[Value]] = {}
-    begin = context().step or 0  # a slice of a sequence continues the count of the open step
+    step_of = _numbering(bool(slices))
     before: object = None
     for t in reversed(times) if reverse else times:
-        with at_step(begin + t):
+        with whole_step(step_of(t)):
             output, state = stepped(step, rebuild(xs, iter([parts[t] for parts in slices])), state)
         before = _alike(step, output, before, t)
         outputs[t] = flatten(output)
     columns = zip(*(outputs[t] for t in times), strict=True)
     return rebuild(before, iter([stack(column, axis=axis) for column in columns])), state
+
+
+class _WholeStep(int):
+    """The number of a time step of which everything that is recorded in it is a part, other scans included.
+
+    It is kept as the step itself, so that an `at_step` within the step takes its place.
+    """
+
+    __slots__ = ()
+
+
+def whole_step(t: int) -> Recording:
+    """Return a context manager that marks what is recorded in it with a time step, the steps of scans too."""
+    return Changed(step=_WholeStep(t))
+
+
+def _numbering(sliced: bool) -> Callable[[int], int]:
+    """Return a function from a step of a scan to the time step that it is marked with.
+
+    Args:
+        sliced: whether the scan reads `xs`.
+    """
+    now = context().step
+    if now is None:
+        return lambda t: t
+    if isinstance(now, _WholeStep) or not sliced:  # the steps of an ODE solver in a cell, for instance
+        return lambda _: now
+    return lambda t: now + t  # a slice of a sequence continues the count
 
 
 def _alike(step: Step, output: object, before: object, t: int) -> object:

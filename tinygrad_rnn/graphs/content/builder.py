@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from ...pictures.layout.content import Content
 from ...pictures.scene.legend import short_number
 from ...pictures.scene.scene import Row
 from ...pictures.scene.text import shortened
+from ..model.constants import Constants
 from ..model.flow import Flow
 from ..model.formula import symbol
 from ..model.graph import Edge, Parameter, Place, shape_text
@@ -34,13 +36,18 @@ class ContentBuilder:
         self.names = self.graph.names
         self.parameter_of = {parameter.node: parameter for parameter in self.graph.parameters}
 
+    @cached_property
+    def constants(self) -> Constants:
+        """The names of arrays that the graph did not compute."""
+        return Constants(self.graph)
+
     # -- names --------------------------------------------------------------------------------------------------------
 
     def input_name(self, edge: Edge) -> str:
-        """Return the name of an input of an operation: that of a parameter or a result, "x" for data, or ""."""
+        """Return the name of an input of an operation: that of a parameter, a result or an array, or ""."""
         source = edge.source
         if source is None:
-            return "x" if edge.spec.ndim else ""
+            return self.constants.name(edge) if edge.spec.ndim and not edge.cuts else ""
         if source in self.parameter_of:
             return last_name(self.parameter_of[source].name)
         given = self.names.get(source.id)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 
-from ...engine.tape import Node
+from ...engine.tape import Array, Node, Spec
 from ...pictures.layout.content import Content
 from ...pictures.scene.scene import BoxKind
 from ...pictures.scene.scene import Row as Line
@@ -18,7 +19,7 @@ from ..model.graph import Edge, Place, Summary
 from ..model.table import Row, Table
 from .builder import ContentBuilder, last_name, spec_text
 
-_FORMULA_WIDTH = 150.0  # points; a wider formula is replaced by the name of the class
+_FORMULA_WIDTH = 160.0  # points; a wider formula is replaced by the name of the class
 _SCALING = frozenset(("multiply", "divide", "mean", "subtract", "negative"))
 
 
@@ -34,6 +35,10 @@ class RowContent(ContentBuilder):
         super().__init__(flow)
         self.blocks, self.table = table.blocks, table
         self._expressions: dict[Row, str] = {}
+        self._cells: dict[int | None, list[Block]] = {}
+        for block in table.blocks.blocks:
+            if block.kind.role == "cell":
+                self._cells.setdefault(block.step, []).append(block)
 
     def of(self, row: Row, time: int) -> Content:
         """Return the content of a row's box at a time; -1 for a row that spans the whole sequence."""
@@ -57,10 +62,15 @@ class RowContent(ContentBuilder):
         if row not in self._expressions:
             block = _latest(row)
             text = formula(
-                result_of(block), set(block.nodes), self.graph.edge, lambda source: self._called(row, source)
+                result_of(block), self._inside(block), self.graph.edge, lambda source: self._called(row, source)
             )
             self._expressions[row] = text if text_width(text, 9) <= _FORMULA_WIDTH else ""
         return self._expressions[row]
+
+    def _inside(self, block: Block) -> set[Node]:
+        """Return the nodes whose operations a formula writes out: a cell gives others no values but its states."""
+        cells = [b for b in self._cells.get(block.step, ()) if b is not block] if block.step is not None else []
+        return {*block.nodes, *(node for b in cells for node in {*b.nodes} - {node for node, _ in b.states})}
 
     def maker(self, row: Row) -> str:
         """Return the class or function that contains the code of a row."""
@@ -84,7 +94,7 @@ class RowContent(ContentBuilder):
     def _called(self, row: Row, source: Edge) -> str:
         """Return the name, in the formula of a row, of a value from outside its block."""
         if source.place is None:
-            return "x" if row.role != "loss" else ""
+            return self._constant(row, source)
         node = source.place[0]
         if leaves := self.blocks.leaves_of(node):
             return last_name(self.parameter_of[leaves[0]].name) + ("ᵀ" if node.name == "transpose" else "")
@@ -93,8 +103,16 @@ class RowContent(ContentBuilder):
             return "…"
         other = self.table.row_of[block]
         if source.place in block.states and (other is row or other.role == "cell"):
-            return other.slots[block.states.index(source.place)]
+            name, lag = other.slots[block.states.index(source.place)], (_latest(row).step or 0) - (block.step or 0)
+            return f"{name}[t−{lag}]" if lag > 1 else name
         return (other.slots[-1] if other.slots else other.letter) or "x"
+
+    def _constant(self, row: Row, source: Edge) -> str:
+        """Return the name of an array that a row reads but the graph did not compute; "" for the targets of a loss."""
+        if row.role == "loss":
+            return ""
+        slot = self.table.slot_of(_latest(row), source.use)
+        return self.table.constants.name(source) if slot is None else row.slots[slot]
 
     # -- boxes of rows ------------------------------------------------------------------------------------------------
 
@@ -145,7 +163,7 @@ class RowContent(ContentBuilder):
         """Return the content of the box of a cell's initial states, given by their numbers."""
         time = max(self.table.times) + 2 if row.backward else min(self.table.times)
         title = ", ".join(f"{row.slots[slot]}_{{{time}}}" for slot in reversed(slots))
-        texts = dict.fromkeys(_origin(self.table.starts[row, slot]) for slot in slots)
+        texts = dict.fromkeys(_origin(self.table.starts[row, slot], self.graph.initial) for slot in reversed(slots))
         return Content("constant", title, (Line(", ".join(texts)),), plain(title))
 
     # -- losses -------------------------------------------------------------------------------------------------------
@@ -195,8 +213,11 @@ def _latest(row: Row) -> Block:
     return row.blocks[max(row.blocks)]
 
 
-def _origin(value: object) -> str:
-    """Return the origin of an initial state (a constant or a link) in a word."""
+def _origin(value: object, initial: Iterable[Array]) -> str:
+    """Return the origin of an initial state (a constant or a link) in a word; `initial`: the whole initial state."""
+    if isinstance(value, Spec):  # no rule kept it
+        alike = [array for array in initial if array.shape == value.shape]
+        return "given" if not alike or any(array.any() for array in alike) else "zeros"
     if isinstance(value, np.ndarray):
         return "given" if value.any() else "zeros"
     if not isinstance(value, Link):

@@ -116,12 +116,15 @@ def _join(node: Node, parts: list[tuple[str, int]]) -> tuple[str, int]:
 def maker_of(node: Node) -> str:
     """Return the class or function whose code recorded a node, "LSTMCell" for LSTMCell.__call__; "" for a script.
 
+    A lambda has no name, but one in the method of a cell, such as the step of a scan, belongs to that cell.
+
     >>> import numpy as np, tinygrad_rnn as tr
     >>> cell = tr.RNNCell(2, 3, np.random.default_rng(0))
     >>> maker_of(cell(np.ones((1, 2)), cell.initial_state(1))[0].node)
     'RNNCell'
     """
     parts = [part for part in node.site[0].co_qualname.split(".") if part != "<locals>"]
-    if parts[-1] == "<lambda>" or parts[-1].startswith("<"):
-        return ""
-    return parts[-2] if len(parts) > 1 and parts[-1] in ("__call__", "forward", "loss", "step") else parts[-1]
+    named = [part for part in parts if not part.startswith("<")]
+    if len(named) > 1 and named[-1] in ("__call__", "forward", "loss", "step"):
+        return named[-2]
+    return "" if parts[-1].startswith("<") else parts[-1]

@@ -186,6 +186,8 @@ class Graph:
         passes: the backward passes, if several whose windows overlap make up the gradient.
         credit: what a policy carries forward beside the state; None: nothing.
         notes: facts for the subtitle of a drawing, such as the truncation.
+        sequence: the array (N, T, ...) of which each step reads a slice; None: unknown.
+        initial: arrays of the initial state; (): unknown.
 
     >>> import tinygrad_rnn as tr
     >>> w = tr.tensor(2.0, requires_grad=True, name="w")
@@ -209,6 +211,8 @@ class Graph:
     passes: tuple[Pass, ...] = ()
     credit: Credit | None = None
     notes: tuple[str, ...] = ()
+    sequence: Array | None = None
+    initial: tuple[Array, ...] = ()
 
     @cached_property
     def names(self) -> Mapping[int, tuple[str, ...]]:

@@ -61,6 +61,39 @@ def names_of(nodes: Iterable[Node]) -> dict[int, tuple[str, ...]]:
 
 
 @lru_cache(maxsize=4096)
+def operand_name(path: str, line: int, operation: str, number: int) -> str:
+    """Return the variable that operand `number` of an operation is, if the line leaves no doubt; else "".
+
+    `weights @ M` reads M. A line with two products leaves no doubt only if the operand is the same variable in both.
+    """
+    found: set[str] = set()
+    for part in _expressions(path).get(line, ()):
+        match part:
+            case ast.Subscript(value=value) if operation == "getitem":
+                operands = [value]
+            case ast.BinOp(left=left, right=right):
+                operands = [left, right]
+            case ast.Call(args=args):
+                operands = args
+            case _:
+                continue
+        if number < len(operands) and (operation == "getitem" or _operation(part) == operation):
+            operand = operands[number]
+            found.add(operand.id if isinstance(operand, ast.Name) else "")
+    return found.pop() if len(found) == 1 else ""
+
+
+@lru_cache(maxsize=64)
+def _expressions(path: str) -> dict[int, list[ast.expr]]:
+    """Return the expressions of a file by the line on which they begin."""
+    found: dict[int, list[ast.expr]] = {}
+    for part in ast.walk(_tree(path)):
+        if isinstance(part, ast.expr):
+            found.setdefault(part.lineno, []).append(part)
+    return found
+
+
+@lru_cache(maxsize=4096)
 def _assigned(path: str, line: int) -> tuple[_Assignment, ...]:
     """Return what the statement at a line assigns, as far as it is the result of an operation."""
     for statement in _assignments(path):
@@ -88,11 +121,15 @@ def _operations(value: ast.expr) -> Counter[str | None]:
 
 @lru_cache(maxsize=64)
 def _assignments(path: str) -> tuple[ast.Assign, ...]:
+    return tuple(node for node in ast.walk(_tree(path)) if isinstance(node, ast.Assign))
+
+
+@lru_cache(maxsize=64)
+def _tree(path: str) -> ast.Module:
     try:
-        tree = ast.parse("".join(linecache.getlines(path)))
+        return ast.parse("".join(linecache.getlines(path)))
     except (SyntaxError, ValueError):
-        return ()
-    return tuple(node for node in ast.walk(tree) if isinstance(node, ast.Assign))
+        return ast.Module([], [])
 
 
 def _operation(value: ast.expr) -> str | None:

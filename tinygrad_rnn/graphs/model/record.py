@@ -60,7 +60,10 @@ def record(
         found = run_whole(target, example) if steps is None else [steps.run(_scales(policy, cut_every, windows), {})]
     passes = () if steps is None else tuple(_pass(steps, window, nodes) for window in windows)
     graph = read(found, values, names, passes)
-    return replace(graph, credit=_credit(policy, target, steps, names), notes=_notes(policy, truncation, cut_every))
+    credit, notes = _credit(policy, target, steps, names), _notes(policy, truncation, cut_every)
+    if steps is not None:
+        graph = replace(graph, sequence=steps.sequence, initial=steps.initial)
+    return replace(graph, credit=credit, notes=notes)
 
 
 def _credit(policy: Policy | None, target: object, steps: Steps | None, names: Mapping[str, Tensor]) -> Credit | None:

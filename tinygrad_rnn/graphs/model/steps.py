@@ -8,12 +8,13 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
-from ...engine.tape import Array, at_step, scope
+from ...engine.tape import Array, scope
 from ...engine.tensor import Tensor, shape_of
 from ...engine.tree import flatten
 from ...errors import DrawingError
 from ...nn.base import batch_of_one
 from ...nn.cells import Cell, Stacked, initial_state
+from ...nn.scan import whole_step
 from ...ops import cut
 from .credit import Step
 
@@ -30,6 +31,7 @@ class Steps(NamedTuple):
         state: the initial one.
         weights: of each step's loss; None: 1.
         nothing: error message if no step has a loss.
+        sequence: the array (N, T, ...) of which the steps read slices; None: Tensors or ids.
     """
 
     step: Step
@@ -37,10 +39,16 @@ class Steps(NamedTuple):
     state: object
     weights: Array | None
     nothing: str
+    sequence: Array | None = None
+
+    @property
+    def initial(self) -> tuple[Array, ...]:
+        """The arrays of the initial state."""
+        return tuple(part.data if isinstance(part, Tensor) else np.asarray(part) for part in flatten(self.state))
 
     def loss(self, t: int, state: object, scale: float | None = None) -> tuple[Tensor | None, object]:
         """Return the weighted loss of a step, and the next state; `scale` is the factor of a cut before the step."""
-        with at_step(t):
+        with whole_step(t):
             loss, state = self.step(t, state if scale is None else cut(state, scale))
         return loss if loss is None or self.weights is None else loss * self.weights[t], state
 
@@ -129,4 +137,4 @@ def _cell(cell: Cell, xs: Tensor | Array, state: object) -> Steps:
         return np.sum(output), state
 
     nothing = f"the cell {name} recorded nothing that requires a gradient"
-    return Steps(step, shape_of(xs)[1], state, None, nothing)
+    return Steps(step, shape_of(xs)[1], state, None, nothing, None if isinstance(xs, Tensor) else xs)

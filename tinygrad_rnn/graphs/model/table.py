@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -12,7 +13,9 @@ from ...engine.tape import Kept, Node, Spec
 from ...errors import DrawingError
 from ...pictures.layout.components import cycles
 from .blocks import Block, Blocks, Link, find_blocks
+from .constants import Constants
 from .graph import Graph, Use, spec_of_kept
+from .names import operand_name
 from .states import Kind, Site, Spot, spots_of
 
 SHOWN = 8  # columns; if there are more steps, the middle ones are left out
@@ -66,6 +69,7 @@ class Table:
         pairs: (lower row, upper row) connected by edges within a step.
         times: all steps in order, counted from 0; the picture counts from 1.
         starts: (row of a cell, number of a state) to the link or the constant that is its initial state.
+        constants: names of arrays that the graph did not compute.
         slot_of: from a block of a cell and one of its uses to the number of the state that this use reads in all steps
             but the first; None: no state.
     """
@@ -77,12 +81,35 @@ class Table:
     pairs: tuple[tuple[Row, Row], ...]
     times: tuple[int, ...]
     starts: dict[tuple[Row, int], Link | Kept]
+    constants: Constants
     slot_of: Callable[[Block, Use], int | None]
 
     def ends(self, link: Link) -> tuple[int, int] | None:
         """Return the two times that a link connects, the earlier first; None if it does not connect two."""
         times = {time for block in (link.tail, link.head) if block and (time := self.time(block)) is not None}
         return (min(times), max(times)) if len(times) == 2 else None
+
+    def cut_times(self, link: Link, closed: bool = False) -> set[int]:
+        """Return the times before which a link between two times is cut; `closed`: only those without any gradient.
+
+        A delayed state is read several steps after its cut, but it is the cut that begins a window, not its reader.
+        """
+        ends, tail, head = self.ends(link), link.tail, link.head
+        if ends is None or tail is None or head is None or tail.step is None or head.step is None:
+            return set()
+        cuts = [cut for cut in link.cuts if self.graph.cuts[cut].closed or not closed]
+        steps = {cut.step if _between(tail, cut.step, head) else self._first_read[cut] for cut in cuts}
+        backward = self.row_of[head].backward
+        return {self.times[0] + self.times[-1] - step + 1 if backward else step for step in steps if step is not None}
+
+    @cached_property
+    def _first_read(self) -> dict[Node, int]:
+        """Cut to the first step that reads it."""
+        found: dict[Node, int] = {}
+        for link in self.blocks.links:
+            if link.head is not None and link.head.step is not None:
+                found.update((cut, min(found.get(cut, link.head.step), link.head.step)) for cut in link.cuts)
+        return found
 
     def first_states(self, row: Row) -> list[int]:
         """Return the numbers of the states of a row that have an initial value."""
@@ -99,6 +126,10 @@ class Table:
         return self.times[0] + self.times[-1] - block.step if self.row_of[block].backward else block.step
 
 
+def _between(tail: Block, step: int | None, head: Block) -> bool:
+    return step is not None and (tail.step or 0) < step <= (head.step or 0)
+
+
 def make_table(graph: Graph) -> Table:
     """Return the table of a graph."""
     blocks = find_blocks(graph)
@@ -106,7 +137,7 @@ def make_table(graph: Graph) -> Table:
     backward = _backward_kinds(blocks, times)
     rows: dict[Hashable, Row] = {}
     row_of: dict[Block, Row] = {}
-    table = Table(graph, blocks, (), row_of, (), times, {}, _state_reads(blocks))
+    table = Table(graph, blocks, (), row_of, (), times, {}, Constants(graph), _state_reads(blocks))
     for block in blocks.blocks:
         kind, key = block.kind, block if block.step is None else block.kind
         role = "wide" if block.step is None else kind.role
@@ -119,7 +150,7 @@ def make_table(graph: Graph) -> Table:
     for row in rows.values():
         reads.setdefault(row, set())
     _set_levels(reads)
-    _name(rows.values(), graph)
+    _name(rows.values(), table)
     ordered = sorted(rows.values(), key=lambda row: row.level)
     pairs = tuple((low, high) for high in ordered for low in ordered if low in reads[high])
     return replace(table, rows=tuple(ordered), pairs=pairs, starts=starts)
@@ -154,11 +185,7 @@ def _reads(blocks: Blocks, table: Table) -> dict[Row, set[Row]]:
 def _starts(blocks: Blocks, table: Table) -> tuple[dict[tuple[Row, int], Link | Kept], dict[Row, dict[int, Kept]]]:
     """Return the initial states, and the inputs, among what cells read in their first step."""
     first = {row.first for row in set(table.row_of.values())}
-    starts: dict[tuple[Row, int], Link | Kept] = {}
-    for link in blocks.links:
-        if link.head in first and link.head.kind.role == "cell" and (link.tail is None or link.tail.step is None):
-            slots = {table.slot_of(link.head, use) for use in link.uses} - {None}
-            starts.update(((table.row_of[link.head], slot), link) for slot in slots if slot is not None)
+    starts = _recorded_starts(first, table)
     inputs: dict[Row, dict[int, Kept]] = {}
     for block, constants in blocks.constants.items():
         row, time = table.row_of[block], table.time(block)
@@ -166,7 +193,10 @@ def _starts(blocks: Blocks, table: Table) -> tuple[dict[tuple[Row, int], Link | 
             slot = table.slot_of(block, use)
             if slot is not None and block in first:
                 starts.setdefault((row, slot), value)
-            elif time is not None and spec_of_kept(value).shape:
+                continue
+            if block in first:
+                _hidden_starts(starts, use, table)
+            if time is not None and table.constants.is_input(use):
                 inputs.setdefault(row, {}).setdefault(time, value)
     for block in blocks.blocks:
         time = table.time(block)
@@ -174,6 +204,25 @@ def _starts(blocks: Blocks, table: Table) -> tuple[dict[tuple[Row, int], Link | 
             if op.name == "take" and time is not None and op.node.attrs.get("indices") is not None:
                 inputs.setdefault(table.row_of[block], {}).setdefault(time, op.node.attrs["indices"])
     return starts, inputs
+
+
+def _recorded_starts(first: set[Block], table: Table) -> dict[tuple[Row, int], Link | Kept]:
+    """Return the initial states that are no constants."""
+    starts: dict[tuple[Row, int], Link | Kept] = {}
+    for link in table.blocks.links:
+        if link.head in first and link.head.kind.role == "cell" and (link.tail is None or link.tail.step is None):
+            slots = {table.slot_of(link.head, use) for use in link.uses} - {None}
+            starts.update(((table.row_of[link.head], slot), link) for slot in slots if slot is not None)
+    return starts
+
+
+def _hidden_starts(starts: dict[tuple[Row, int], Link | Kept], use: Use, table: Table) -> None:
+    """Add the initial states from which the first step computed a constant, of which only the shape is known."""
+    for node, output in table.constants.states_behind(use):
+        block = table.blocks.of.get(node)
+        if block is not None and (node, output) in block.states:
+            slot = block.states.index((node, output))
+            starts.setdefault((table.row_of[block], slot), node.specs[output])
 
 
 def _state_reads(blocks: Blocks) -> Callable[[Block, Use], int | None]:
@@ -195,10 +244,10 @@ def _state_reads(blocks: Blocks) -> Callable[[Block, Use], int | None]:
 def _add_inputs(
     inputs: dict[Row, dict[int, Kept]], reads: dict[Row, set[Row]], rows: dict[Hashable, Row], table: Table
 ) -> None:
-    """Add rows of inputs below the rows that read nothing else; rows that read equal inputs share them."""
+    """Add rows of inputs below the rows that read them; rows that read equal inputs share them."""
     found: list[tuple[Row, dict[int, Kept]]] = []
     for row, values in inputs.items():
-        if reads.get(row) or row.role == "loss":
+        if row.role == "loss" or (reads.get(row) and not _is_fed(row, table)):
             continue
         like = next((other for other, theirs in found if _same(values, theirs)), None)
         if like is None:
@@ -209,6 +258,12 @@ def _add_inputs(
     for number, (row, _) in enumerate(found):
         row.letter = "x" + "′" * min(number, 3)
         rows[row.key] = row
+
+
+def _is_fed(row: Row, table: Table) -> bool:
+    """Return whether a row certainly reads an input; what it reads beside other rows may be anything."""
+    uses = (use for block in row.blocks.values() for use, _ in table.blocks.constants.get(block, ()))
+    return any(table.constants.is_input(use, certain=True) for use in uses)
 
 
 def _same(values: dict[int, Kept], others: dict[int, Kept]) -> bool:
@@ -233,11 +288,13 @@ def _set_levels(reads: dict[Row, set[Row]]) -> None:
             row.level = lowest[row] - 1
 
 
+_SPARE = "hcsuvwpqmn"
 _LETTERS = {"loss": "ℓ", "attention": "a"}
 
 
-def _name(rows: Iterable[Row], graph: Graph) -> None:
+def _name(rows: Iterable[Row], table: Table) -> None:
     """Name the rows: states by the program's own variables, outputs y, lookups e, attentions a, losses ℓ."""
+    graph, readers = table.graph, _reader_names(table)
     # Of two layers that the same lines recorded, only one has names: these are for both.
     names = {Site.of(node)[1:]: graph.names[node.id] for node in graph.nodes if node.id in graph.names}
     letters: Counter[str] = Counter()
@@ -245,7 +302,10 @@ def _name(rows: Iterable[Row], graph: Graph) -> None:
         if row.role == "cell":
             states = max((block.states for block in row.blocks.values()), key=len)
             given = (graph.names.get(node.id) or names.get(Site.of(node)[1:]) for node, _ in states)
-            row.slots = _slots(name[index] if name else "" for name, (_, index) in zip(given, states, strict=True))
+            called = [name[index] if name else "" for name, (_, index) in zip(given, states, strict=True)]
+            read = [readers.get((row, slot), "") for slot in range(len(states))]
+            variables = {name for node, _ in states for name in node.site[0].co_varnames}
+            row.slots = _slots([name or other for name, other in zip(called, read, strict=True)], variables)
             row.letter = ", ".join(row.slots) if len(row.slots) <= 2 else row.slots[-1]
         elif row.role != "input":
             block = next(iter(row.blocks.values()))
@@ -254,12 +314,33 @@ def _name(rows: Iterable[Row], graph: Graph) -> None:
             letters[letter] += 1
 
 
-def _slots(names: Iterable[str]) -> list[str]:
-    """Return the names of states: the program's own if they are short and not yet taken, else spare letters."""
+def _reader_names(table: Table) -> dict[tuple[Row, int], str]:
+    """Return the names of the variables from which later steps read states, as far as all readers agree."""
+    found: dict[tuple[Row, int], set[str]] = {}
+    for link in table.blocks.links:
+        tail, head = link.tail, link.head
+        if tail is None or head is None or link.place not in tail.states or table.time(tail) == table.time(head):
+            continue
+        for node, number in link.uses:
+            slot = tail.states.index(link.place)
+            if node.site[0] is tail.states[slot][0].site[0]:  # others have names of their own for it
+                name = operand_name(node.site[0].co_filename, node.site[1], node.name, number)
+                found.setdefault((table.row_of[tail], slot), set()).add(name)
+    return {key: min(names - {""}) for key, names in found.items() if len(names - {""}) == 1}
+
+
+def _slots(names: Iterable[str], variables: Collection[str]) -> list[str]:
+    """Return the names of states: the program's own if they are short and not yet taken, else spare letters.
+
+    Args:
+        names: those of the program, "" where there is none.
+        variables: of the functions that compute the states; what is called c there must not be another state.
+    """
     found: list[str] = []
     for name in names:
         found.append(name if name not in found and len(name) < 8 else "")
-    spare = (letter for letter in "hcsuvwpqmn" if letter not in found)
+    taken = {*found, *(variables if any(found) else ())}
+    spare = (letter for letter in [*(x for x in _SPARE if x not in taken), *_SPARE] if letter not in found)
     return [name or next(spare) for name in found]
 
 

@@ -158,9 +158,11 @@ class OperationDiagramBuilder:
             return None
         if key not in self.data:
             self.data[key] = f"data{len(self.data)}"
-            subscript = "" if op.step is None else f"_{{{op.step + 1}}}"
-            title = f"x{subscript}" if op.name == "matmul" else "data"
-            self.made.boxes[self.data[key]] = self.content.data(title, edge.spec)
+            known = self.content.constants
+            subscript = ""
+            if op.step is not None and not known.is_fixed(edge.use):
+                subscript = f"_{{{op.step + (not known.starts(edge.use))}}}"
+            self.made.boxes[self.data[key]] = self.content.data(f"{known.name(edge)}{subscript}", edge.spec)
         return self.data[key]
 
     def _elsewhere(self, op: Operation) -> None:

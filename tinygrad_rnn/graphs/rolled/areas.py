@@ -58,18 +58,36 @@ def areas_of(
     for edge in edges:  # data belong to their first reader
         keys.setdefault(edge.head, (("sum",), False))
         keys.setdefault(edge.tail, keys[edge.head])
+    homes = _homes(_reads(keys, edges))
+    keys = {id: homes.get(key, key) for id, key in keys.items()}
     members: dict[_Key, list[str]] = {}
     for id, key in keys.items():
         members.setdefault(key, []).append(id)
-    reads: dict[_Key, set[_Key]] = {key: set() for key in members}
-    for edge in edges:
-        reads[keys[edge.head]].add(keys[edge.tail])
+    reads = _reads(keys, edges)
     cells = [key for key in members if isinstance(key[0], Kind) and key[0].role == "cell"]
     return [
         Area(_label(key, cells, blocks), tuple(sorted(members[key])), key in cells, key[1])
         for cycle in cycles(reads)
         for key in cycle
     ]
+
+
+def _reads(keys: Mapping[str, _Key], edges: Iterable[DiagramEdge]) -> dict[_Key, set[_Key]]:
+    reads: dict[_Key, set[_Key]] = {key: set() for key in keys.values()}
+    for edge in edges:
+        reads[keys[edge.head]].add(keys[edge.tail])
+    return reads
+
+
+def _homes(reads: Mapping[_Key, set[_Key]]) -> dict[_Key, _Key]:
+    """Return attention to the cell that it is a part of: one of the same module, which reads it and which it reads."""
+    found: dict[_Key, _Key] = {}
+    for cycle in cycles(reads):
+        cells = {key[0].scope: key for key in cycle if isinstance(key[0], Kind) and key[0].role == "cell"}
+        for key in cycle:
+            if isinstance(key[0], Kind) and key[0].role == "attention" and key[0].scope in cells and key[0].scope:
+                found[key] = cells[key[0].scope]
+    return found
 
 
 def _before_the_steps(rolling: Rolling) -> set[int]:

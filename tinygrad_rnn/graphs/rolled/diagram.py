@@ -38,6 +38,7 @@ class Loop:
         norms: for each of these, the norm of the gradient that goes back to the previous step, or of what is carried
             forward; empty if unknown.
         kind: of its line.
+        cuts: the passes, counted as if the delay were one step, at which a window begins; None: those with scale 0.
     """
 
     source: str
@@ -48,6 +49,7 @@ class Loop:
     scales: tuple[float | None, ...]
     norms: tuple[float, ...]
     kind: EdgeKind
+    cuts: tuple[int, ...] | None = None
 
     @property
     def magnitude(self) -> float | None:
@@ -132,8 +134,12 @@ class _Builder:
         return box | {copy: box[home] for copy, home in self.rolling.home.items()}
 
     def _name(self, number: int, state: State) -> str:
-        given = self.graph.names.get(state.source)
-        return given[state.output] if given else "s" if len(self.states) == 1 else f"s{number + 1}"
+        node = self.rolling.maker(state).node
+        block = self.blocks.of.get(node)
+        if block is not None and (node, state.output) in block.states:
+            row = self.table.row_of[block]
+            return row.slots[block.states.index((node, state.output))]
+        return "s" if len(self.states) == 1 else f"s{number + 1}"
 
     def diagram(self) -> RolledDiagram:
         """Return the diagram."""
@@ -291,7 +297,9 @@ class _Builder:
         if mine not in self.data:
             self.data[mine] = f"data{len(self.data)}"
             same = self.T > 1 and len(set(keys)) == 1 and isinstance(keys[0], tuple) and len(edges) == self.T
-            title = "x_{t}" if op.name == "matmul" and not same else "const" if same else "data_{t}"
+            name = self.content.constants.name(op.inputs[number])
+            same = same and name != "x"
+            title = name if same else f"{name}_{{t}}"
             self.made.boxes[self.data[mine]] = self.content.data(title, op.inputs[number].spec, constant=same)
         return self.data[mine]
 
@@ -330,7 +338,15 @@ class _Builder:
         shape = shape_text(op.node.specs[state.output].shape)
         if self.graph.credit is not None:  # credit goes forward, so nothing is truncated
             scales, norms, kind = [], (), "cut"
-        self.made.loops.append(Loop(self.box[op.id], delay, name, shape, state.lag, tuple(scales), norms, kind))
+        cuts = self._windows(readers) if state.lag > 1 else None
+        self.made.loops.append(Loop(self.box[op.id], delay, name, shape, state.lag, tuple(scales), norms, kind, cuts))
+
+    def _windows(self, readers: Sequence[StepEdge]) -> tuple[int, ...]:
+        """Return the passes that the cuts of a delayed state belong to: several steps read it across one cut."""
+        steps = self.rolling.steps
+        cuts = {cut for reader in readers for edge in reader.edges if edge is not None for cut in edge.cuts}
+        closed = {steps.index(cut.step) for cut in cuts if self.graph.cuts[cut].closed and cut.step in steps}
+        return tuple(sorted(step - 1 for step in closed if step))
 
     def _influence(self, credit: Credit, beside: Loop) -> None:
         """Draw what is carried forward beside the states."""

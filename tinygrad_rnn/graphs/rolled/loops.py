@@ -75,7 +75,9 @@ def _mark(loop: Loop) -> tuple[Content, str] | None:
     if not cuts:
         content = replace(cut_content(factors[0] or 0.0), title=f"× {said}")
         return content, "some steps" if None in loop.scales else "each step"
-    text = f"cut {when(cuts, len(loop.scales), loop.lag)}" + (f", else × {said}" if factors else "")
+    passes = len(loop.scales)
+    begins = when(loop.cuts, passes + loop.lag - 1) if loop.cuts else when(cuts, passes, loop.lag)
+    text = f"cut {begins}" + (f", else × {said}" if factors else "")
     facts = f"closed: {len(cuts)} of {len(loop.scales)} passes" + (f"\nelse: × {said}" if factors else "")
     return cut_content(0.0, facts=facts), text
 

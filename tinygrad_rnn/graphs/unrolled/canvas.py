@@ -20,6 +20,7 @@ from .parameters import plan_parameters
 from .parts import Parts
 
 _APART = 22.0  # between two states of one cell
+_ROOM = 24.0  # for a mark at the end of a line
 
 
 class Canvas:
@@ -45,6 +46,11 @@ class Canvas:
         self.boxes: dict[Block, Box] = {}
         self._nodes: dict[str, list[Node]] = {}  # id of a box or an edge to the nodes that highlight it
         self._cuts: dict[tuple[float, float, float], Box] = {}
+        self._descents = {  # blocks whose states are cut on their way down to another row, and the step that reads them
+            (tail, head.step)
+            for link, tail, head, _ in self.carried()
+            if link.cuts and self.row(head).y > self.row(tail).y
+        }
 
     # -- rows and columns ---------------------------------------------------------------------------------------------
 
@@ -126,11 +132,14 @@ class Canvas:
             return
         factor = self.factor(link)
         # The mark is on the longest piece of the route, outside the steps.
-        at = max(range(len(points) - 1), key=lambda n: math.dist(points[n], points[n + 1]))
+        at = _piece_to_mark(points)
         (ax, ay), (bx, by) = points[at], points[at + 1]
         upright = ax == bx
-        x, y = ((ax + bx) / 2, (ay + by) / 2) if upright else (self.grid.mark_x(ax, bx), ay)
-        box = self._cut((x, head.y if not upright and tail.y == head.y else y), factor, link, head, small)
+        # At the beginning of a way to another row are the marks of the states, with their text.
+        middle = by - math.copysign(_ROOM, by - ay) if _turns_off(points) else (ay + by) / 2
+        x, y = ((ax + bx) / 2, middle) if upright else (self.grid.mark_x(ax, bx), ay)
+        level = len(points) == 2 and tail.y == head.y  # several states of a cell share a mark
+        box = self._cut((x, head.y if level else y), factor, link, head, small)
         in_x, in_y = (0.0, box.height / 2) if upright else (_half_chord(box, y), 0.0)
         toward = math.copysign(1.0, by - ay if upright else bx - ax)
         first = [*points[: at + 1], (x - in_x * toward, y - in_y * toward)]
@@ -154,9 +163,12 @@ class Canvas:
             content = cut_content(factor, label, _name(head))
             size = content.size() if not stops else (22.0, 22.0) if small else (34.0, 34.0)
             # Three states, or one on its way to another row, would run through the text.
-            if stops and not small and at[1] == head.y and len(self.row(link.head).slots) < 3:
+            crowded = len(self.row(link.head).slots) > 2 or (link.tail, link.head and link.head.step) in self._descents
+            if stops and not small and at[1] == head.y and not crowded:
                 content = replace(content, title="cut", rows=(Row("gradient stops"),))
-            self._cuts[key] = self.add(content.at(f"cut{self.graph.number[link.cuts[0]]}", *at, size))
+            id = f"cut{self.graph.number[link.cuts[0]]}"
+            again = sum(box.id.partition("_")[0] == id for box in self._cuts.values())
+            self._cuts[key] = self.add(content.at(f"{id}_{again + 1}" if again else id, *at, size))
         return self._cuts[key]
 
     # -- highlighting --------------------------------------------------------------------------------------------
@@ -167,6 +179,21 @@ class Canvas:
             reached = self.graph.reach(places)
             lit = (key for key, nodes in self._nodes.items() if any(node in reached for node in nodes))
             self.scene.reach[id] = frozenset((*lit, id))
+
+
+def _piece_to_mark(points: Sequence[Point]) -> int:
+    """Return the number of the piece of a route that gets the mark: the longest, or the way down to another row.
+
+    Such a way begins on the line of a state, which has a mark of its own.
+    """
+    if _turns_off(points):
+        return 1
+    return max(range(len(points) - 1), key=lambda n: math.dist(points[n], points[n + 1]))
+
+
+def _turns_off(points: Sequence[Point]) -> bool:
+    """Return whether a route leaves the line of a state between two steps, for another row."""
+    return len(points) == 4 and points[0][1] == points[1][1] and abs(points[2][1] - points[1][1]) > 2.5 * _ROOM
 
 
 def _half_chord(box: Box, y: float) -> float:

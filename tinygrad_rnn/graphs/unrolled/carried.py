@@ -63,11 +63,10 @@ def _elision(canvas: Canvas, row: Row, between: tuple[int, int]) -> Box:
     """Draw the box that replaces steps that are not shown, with their number and that of their cuts."""
     times = canvas.table.times
     hidden = times[times.index(between[0]) + 1 : times.index(between[1])]
-    cuts = set()
-    for link, _, head, (early, late) in canvas.carried():
-        marked = link.cuts and canvas.graph.credit is None
-        if marked and canvas.row(head) is row and between[0] <= early and late <= between[1]:
-            cuts.add((early, late))
+    cuts: set[int] = set()
+    for link, _, head, _ in canvas.carried():
+        if canvas.row(head) is row and canvas.graph.credit is None:
+            cuts |= {time for time in canvas.table.cut_times(link) if between[0] < time <= between[1]}
     lines = [Line(f"{len(hidden)} step{'s' * (len(hidden) > 1)}")]
     lines += [Line(f"{len(cuts)} cut{'s' * (len(cuts) > 1)}")] if cuts else []
     content = Content("elision", "⋯", tuple(lines), f"steps {hidden[0] + 1} to {hidden[-1] + 1} are not shown")

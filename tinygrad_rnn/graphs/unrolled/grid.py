@@ -190,11 +190,11 @@ def make_grid(parts: Parts) -> Grid:
 def _gaps(parts: Parts) -> dict[tuple[int, int], float]:
     """Return the gaps between neighbouring columns."""
     table = parts.table
-    cut = {table.ends(link) for link in table.blocks.links if link.cuts}
+    cut = {time for link in table.blocks.links for time in table.cut_times(link)}
     gaps: dict[tuple[int, int], float] = {}
     for pair in pairwise(parts.shown):
         hidden = table.times.index(pair[1]) - table.times.index(pair[0]) - 1
-        gaps[pair] = ELISION if hidden else CUT_GAP if pair in cut else STEP_GAP
+        gaps[pair] = ELISION if hidden else CUT_GAP if pair[1] in cut else STEP_GAP
     return gaps
 
 

@@ -198,10 +198,9 @@ def _find_windows(table: Table, shown: Sequence[int]) -> list[Window]:
     cells = [row for row in table.rows if row.role == "cell" and len(row.blocks) > 1]
     closed: dict[int, set[Row]] = {}
     for link in table.blocks.links:
-        cut = any(table.graph.cuts[cut].closed for cut in link.cuts)
-        ends = table.ends(link)
-        if link.head is not None and cut and ends is not None:
-            closed.setdefault(ends[1], set()).add(table.row_of[link.head])
+        for time in table.cut_times(link, closed=True):
+            assert link.head is not None
+            closed.setdefault(time, set()).add(table.row_of[link.head])
     borders = sorted(time for time, rows in closed.items() if cells and rows.issuperset(cells))
     if not borders or table.graph.credit is not None:
         return []
