@@ -199,3 +199,30 @@ def test_pytorch_agrees(kind, layers, bidirectional, options):
     theirs.load_state_dict({name: torch.from_numpy(array) for name, array in tr.to_torch(shuffled(module)).items()})
     expected = theirs(torch.from_numpy(xs))[0].detach().numpy()
     np.testing.assert_allclose(module(xs)[0].data, expected, rtol=1e-11, atol=1e-13)
+
+
+class Foreign:
+    """An array of another library: it is on another device, and its dtype may be one that NumPy lacks."""
+
+    def __init__(self, array, known=True):
+        self.array, self.known = array, known
+
+    def detach(self):
+        return self
+
+    cpu = detach
+
+    def numpy(self):
+        if not self.known:
+            raise TypeError("Got unsupported ScalarType BFloat16")
+        return self.array
+
+
+def test_arrays_that_are_on_another_device_are_fetched_and_odd_dtypes_named():
+    layer = tr.Linear(3, 2, np.random.default_rng(0))
+    arrays = {name: Foreign(array) for name, array in tr.to_torch(layer).items()}
+    assert np.array_equal(tr.from_torch(layer, arrays)["W"], layer.W.data)
+    with pytest.raises(
+        tr.DTypeError, match=r"from_torch: weight cannot be made an array: .*BFloat16; .*weight.float\(\)"
+    ):
+        tr.from_torch(layer, arrays | {"weight": Foreign(None, known=False)})

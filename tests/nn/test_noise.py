@@ -8,6 +8,28 @@ from tinygrad_rnn.engine.tree import flatten
 from tinygrad_rnn.testing import check_grads
 
 
+class Residual(tr.Module):
+    """A cell of a user's, around others: in an attribute, in a list."""
+
+    def __init__(self, *cells):
+        self.first, self.rest, self.input_size = cells[0], list(cells[1:]), 3
+
+    def initial_state(self, batch_size):
+        return [cell.initial_state(batch_size) for cell in (self.first, *self.rest)]
+
+    def __call__(self, x, states):
+        made = []
+        for cell, state in zip((self.first, *self.rest), states, strict=True):
+            output, new = cell(x, state)
+            made.append(new)
+            x = x + output
+        return x, made
+
+
+class Outer(Residual):
+    """A cell without draws of its own, around one that has some."""
+
+
 def cells(rng):
     return {
         "zoneout": tr.Zoneout(tr.LSTMCell(3, 4, rng, np.float64), 0.3),
@@ -116,7 +138,7 @@ def test_errors():
         tr.Zoneout(tr.GRUCell(3, 4, rng), 1.0)
     with pytest.raises(tr.ConfigError, match="VariationalDropout: function has no input_size"):
         tr.VariationalDropout(lambda x, h: (h, h))
-    with pytest.raises(tr.ConfigError, match="WeightDrop: GRUCell has no parameter 'W'; pass names="):
+    with pytest.raises(tr.ConfigError, match="WeightDrop: names: GRUCell has no attribute 'W' that is a parameter"):
         tr.WeightDrop(tr.GRUCell(3, 4, rng), 0.5, ["W"])
     with pytest.raises(tr.ConfigError, match="WeightDrop: p"):
         tr.WeightDrop(tr.GRUCell(3, 4, rng), 1.0)
@@ -174,3 +196,49 @@ def test_relu_and_padding():
     np.testing.assert_array_equal(gradient.sum(1), [0, 3, 0, 0, 3])
     with pytest.raises(tr.ConfigError, match="Embedding: padding_id"):
         tr.Embedding(5, 3, rng, padding_id=5)
+
+
+@pytest.mark.parametrize("place", ["attribute", "list", "module in a module"])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_draws_reach_a_cell_inside_a_cell_of_the_users(place, compiled):
+    rng = np.random.default_rng(0)
+    noisy, plain = tr.Zoneout(tr.GRUCell(3, 3, rng, np.float64), 0.5), tr.RNNCell(3, 3, rng, np.float64)
+    cell = {
+        "attribute": lambda: Residual(noisy),
+        "list": lambda: Residual(plain, noisy),
+        "module in a module": lambda: Outer(Residual(plain, noisy), plain),
+    }[place]()
+    model = tr.SequenceModel(lambda *_: cell, 3, 3, 2, rng, dtype=np.float64)
+    xs = rng.standard_normal((2, 5, 3))
+
+    def outputs(rng):
+        return model(xs, rng=rng)
+
+    run = tr.compile(outputs) if compiled else (lambda rng: outputs(rng).data)
+    one, other, again = (run(np.random.default_rng(seed)) for seed in (1, 2, 1))
+    assert np.array_equal(one, again)
+    assert not np.array_equal(one, other)
+    assert cell.first is (noisy if place == "attribute" else cell.first)  # the cell itself stays as it was
+    assert np.array_equal(outputs(None).data, outputs(None).data)
+    loss = np.sum(outputs(np.random.default_rng(1)))
+    assert all(np.any(g) for name, g in tr.grad(loss, model.parameters()).items() if name.endswith("Wh"))
+
+
+def test_a_cell_of_the_users_without_draws_is_not_copied():
+    rng = np.random.default_rng(0)
+    cell = Outer(Residual(tr.RNNCell(3, 3, rng), tr.GRUCell(3, 3, rng)))
+    assert tr.nn.cells.drawing(cell, rng, 2) is cell
+
+
+def test_weights_of_a_cell_in_the_cell_are_dropped_from():
+    rng = np.random.default_rng(0)
+    cell = Residual(tr.RNNCell(3, 3, rng, np.float64))
+    dropped = tr.WeightDrop(cell, 0.5, "first.Wh")
+    xs = rng.standard_normal((2, 5, 3))
+    found = [tr.unroll(dropped.with_rng(np.random.default_rng(seed), 2), xs)[0].data for seed in (1, 1, 2)]
+    assert np.array_equal(found[0], found[1])
+    assert not np.array_equal(found[0], found[2])
+    assert np.array_equal(tr.unroll(dropped, xs)[0].data, tr.unroll(cell, xs)[0].data)
+    for name in ("first.Wq", "second.Wh", "Wh"):
+        with pytest.raises(tr.ConfigError, match=rf"no attribute '{name}' .* parameters are \['first.Wx'"):
+            tr.WeightDrop(cell, 0.5, name)

@@ -305,3 +305,32 @@ def test_the_trainer_of_earlier_versions_warns_once():
     with pytest.warns(DeprecationWarning, match="is LanguageTrainer"):
         trainer = tr.Trainer(train, held_out, config, progress=False)
     assert math.isfinite(trainer.run().best.valid_perplexity)
+
+
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [
+        ("chunked:3", r"Trainer: policy: .* got batch.lengths of shape \(2,\); .* cut in the loss"),
+        ("windowed:3", r"Trainer: policy: .* got batch.lengths of shape \(2,\)"),
+        ("full", r"expected inputs of shape \(N, T, ...\) .* inputs.lengths \(2,\)"),
+    ],
+)
+def test_a_policy_names_what_it_cannot_cut(policy, words):
+    rows = tr.Sequences([np.zeros((5, 2)), np.ones((8, 2))], [np.zeros(5, int), np.zeros(8, int)])
+    model = tr.SequenceModel("gru", 2, 4, 2, np.random.default_rng(0))
+
+    def loss(model, batch):
+        return tr.cross_entropy(model(batch.inputs, lengths=batch.lengths), batch.targets)
+
+    with pytest.raises(tr.ShapeError, match=words):
+        tr.Trainer(model, loss, rows.batches(2), epochs=1, policy=policy, progress=False).fit()
+
+
+def test_a_weight_that_is_frozen_between_updates_is_named():
+    model = tr.SequenceModel("gru", 2, 4, 2, np.random.default_rng(0), last=True)
+    step = tr.TrainStep(model, lambda model, batch: tr.mse(model(batch[0]), batch[1]), tr.Adam(0.01))
+    batch = np.zeros((2, 3, 2), np.float32), np.ones((2, 2), np.float32)
+    step(batch)
+    model.output.W.requires_grad = False
+    with pytest.raises(tr.ShapeError, match=r"\['output.W'\]; was one frozen, or thawed, since\? Make a new optimizer"):
+        step(batch)

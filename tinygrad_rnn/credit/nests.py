@@ -13,7 +13,7 @@ import numpy as np
 from ..engine.arrays import frozen_copy
 from ..engine.tape import Array, Edge, context
 from ..engine.tensor import Operand, Tensor, Value, shape_of, wrap
-from ..engine.tree import flatten, map_leaves, rebuild
+from ..engine.tree import flatten, map_leaves, named_leaves, rebuild
 from ..errors import GradientError, ShapeError
 
 
@@ -152,7 +152,9 @@ def steps_of(inputs: object) -> int:
     Raises:
         ShapeError: if they do not agree on N and T.
     """
-    shapes = [shape_of(part) for part in flatten(inputs)]
+    found = named_leaves("inputs", inputs)
+    shapes = [shape_of(part) for _, part in found]
     if not shapes or any(len(shape) < 2 for shape in shapes) or len({shape[:2] for shape in shapes}) > 1:
-        raise ShapeError(f"Recurrence.feed: expected inputs of shape (N, T, ...) that agree on N and T, got {shapes}")
+        said = ", ".join(f"{name} {shape}" for (name, _), shape in zip(found, shapes, strict=True)) or "none"
+        raise ShapeError(f"Recurrence.feed: expected inputs of shape (N, T, ...) that agree on N and T, got {said}")
     return int(shapes[0][1])

@@ -81,13 +81,19 @@ def as_batch(nest: Nest) -> Nest:
     >>> as_batch([1, np.zeros(2)])
     [1, array([0., 0.])]
     """
-    foreign = any(_is_foreign(type(part)) for part in flatten(nest))
-    return map_leaves(lambda x: converted(x) if _is_foreign(type(x)) else x, nest) if foreign else nest
+    foreign = any(map(_is_foreign, flatten(nest)))
+    return map_leaves(lambda x: converted(x) if _is_foreign(x) else x, nest) if foreign else nest
+
+
+def _is_foreign(value: object) -> bool:
+    """Return whether a value converts itself."""
+    kind: type = type(value)
+    return _is_foreign_type(kind)
 
 
 @lru_cache(maxsize=256)
-def _is_foreign(kind: type) -> bool:
-    """Return whether values of this type convert themselves; asking a protocol takes ten microseconds each time."""
+def _is_foreign_type(kind: type) -> bool:
+    """Return whether values of a type convert themselves: asking a protocol takes ten microseconds each time."""
     return issubclass(kind, _FOREIGN)
 
 
@@ -97,7 +103,7 @@ def converted(given: object) -> Array:
     >>> converted(["a", "b"]).shape
     (2,)
     """
-    if not _is_foreign(type(given)):
+    if not _is_foreign(given):
         return np.asarray(given)
     if isinstance(given, _Detachable):
         return given.detach().cpu().numpy()

@@ -203,13 +203,14 @@ def fields_of(nest: object) -> dict[str, object]:
     >>> fields_of(make_dataclass("Point", ["x", "y"])(1, 2))
     {'x': 1, 'y': 2}
     """
-    return {field.name: getattr(nest, field.name) for field in fields(nest)} if _is_record(type(nest)) else {}
+    kind: type = type(nest)
+    return {field.name: getattr(nest, field.name) for field in fields(kind)} if _is_record(kind) else {}
 
 
 @lru_cache(maxsize=256)
 def _has_parts(kind: type) -> bool:
     """Return whether this is the type of a nesting, and not that of a leaf."""
-    return issubclass(kind, _SEQUENCES) or issubclass(kind, Mapping) or _is_record(kind)
+    return _is_record(kind) or issubclass(kind, _SEQUENCES) or issubclass(kind, Mapping)
 
 
 @lru_cache(maxsize=256)

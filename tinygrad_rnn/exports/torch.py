@@ -21,9 +21,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..checks import instance
+from ..data.arrays import converted
 from ..engine.tape import Array
 from ..engine.tensor import Tensor
-from ..errors import ConfigError, ShapeError
+from ..errors import ConfigError, DTypeError, ShapeError
 from ..nn.cells import GRUCell, LSTMCell, RNNCell
 from ..nn.layers import Embedding, Linear
 from ..nn.models import RNNLM
@@ -68,6 +69,7 @@ def from_torch(module: Module, arrays: Mapping[str, ArrayLike]) -> dict[str, Arr
     Raises:
         ConfigError: as `to_torch`; or if the model is tied and the two arrays differ.
         ShapeError: if a name is missing or unknown, or a shape differs; the message says which.
+        DTypeError: if an array has a dtype that NumPy has not, such as bfloat16.
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> old, new = (tr.GRUCell(3, 4, np.random.default_rng(seed)) for seed in (0, 1))
@@ -77,7 +79,7 @@ def from_torch(module: Module, arrays: Mapping[str, ArrayLike]) -> dict[str, Arr
     """
     instance("from_torch", "module", module, Module)
     expected = {name: array.shape for name, array in to_torch(module).items()}
-    given = {name: np.asarray(array) for name, array in arrays.items()}
+    given = {name: _given(name, array) for name, array in arrays.items()}
     missing, unknown = sorted(expected.keys() - given.keys()), sorted(given.keys() - expected.keys())
     if missing or unknown:
         raise ShapeError(
@@ -88,6 +90,15 @@ def from_torch(module: Module, arrays: Mapping[str, ArrayLike]) -> dict[str, Arr
         if given[name].shape != shape:
             raise ShapeError(f"from_torch: {name} has shape {given[name].shape}, expected {shape}")
     return {name: np.array(array) for piece in _pieces(module) for name, array in piece.from_torch(given).items()}
+
+
+def _given(name: str, array: object) -> Array:
+    try:
+        return converted(array)
+    except TypeError as error:  # bfloat16, for instance
+        raise DTypeError(
+            f"from_torch: {name} cannot be made an array: {error}; convert it in PyTorch, such as {name}.float()"
+        ) from error
 
 
 @dataclass(frozen=True)

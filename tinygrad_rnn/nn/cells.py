@@ -7,6 +7,7 @@ any nesting of tuples. These classes have no privileges over a cell of your own.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias, TypeVar, cast
 
@@ -15,6 +16,7 @@ from numpy.typing import DTypeLike
 
 from ..checks import generator, integer, number
 from ..engine.tensor import Operand, Tensor, Value, parameter
+from ..engine.tree import flatten, map_leaves
 from ..errors import ConfigError, ShapeError
 from ..ops import relu, sigmoid, split, tanh
 from .base import GatedCell, PairCell, check_nonlinearity, in_words
@@ -88,9 +90,29 @@ def copy_sizes(module: Module, first: Cell, last: Cell) -> None:
 
 
 def drawing(cell: Cell, rng: np.random.Generator | None, batch_size: int) -> Cell:
-    """Return the cell for one pass over a batch: `cell.with_rng(rng, N)` if there is a generator and the cell draws."""
+    """Return the cell for one pass over a batch: `cell.with_rng(rng, N)` if there is a generator and the cell draws.
+
+    A module of the user's draws if one of its attributes does, or an element of a list, tuple or dict there: then it is
+    a copy, with those for one pass in it.
+    """
     with_rng: Callable[[np.random.Generator, int], Cell] | None = getattr(cell, "with_rng", None)
-    return cell if rng is None or with_rng is None else with_rng(rng, batch_size)
+    if rng is None or with_rng is not None or not isinstance(cell, Module):
+        return cell if rng is None or with_rng is None else with_rng(rng, batch_size)
+    parts = {
+        name: map_leaves(lambda part: drawing(part, rng, batch_size) if isinstance(part, Module) else part, held)
+        for name, held in vars(cell).items()
+        if isinstance(held, Module | list | tuple | dict)
+    }
+    drawn = {name for name, held in parts.items() if _differ(held, vars(cell)[name])}
+    if not drawn:
+        return cell
+    made = copy.copy(cell)
+    vars(made).update({name: parts[name] for name in drawn})
+    return made
+
+
+def _differ(nest: object, other: object) -> bool:
+    return any(a is not b for a, b in zip(flatten(nest), flatten(other), strict=True))
 
 
 class RNNCell(GatedCell):

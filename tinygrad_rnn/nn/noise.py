@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import TypeGuard, overload
+from typing import TypeGuard, cast, overload
 
 import numpy as np
 
@@ -153,7 +153,8 @@ class WeightDrop(Module):
     Args:
         cell: a cell, a `Module` with the weights as attributes.
         p: probability in [0, 1).
-        names: attributes of the cell, the weights that are dropped from; or one alone.
+        names: attributes of the cell, the weights that are dropped from; or one alone. Those of a module in the cell
+            are named as in `parameters()`: "inner.Wh".
 
     Raises:
         ConfigError: if p is outside [0, 1), `cell` is not a cell, or has no parameter of such a name.
@@ -173,8 +174,12 @@ class WeightDrop(Module):
         self.p = number("WeightDrop", "p", p, low=0, high=1, below=True)
         self.names = texts("WeightDrop", "names", names)
         for name in self.names:
-            if not isinstance(getattr(cell, name, None), Tensor):
-                raise ConfigError(f"WeightDrop: {type(cell).__name__} has no parameter {name!r}; pass names=")
+            if not isinstance(_attribute(cell, name), Tensor):
+                known = list(cell.parameters()) if isinstance(cell, Module) else "none, as it is no Module"
+                raise ConfigError(
+                    f"WeightDrop: names: {type(cell).__name__} has no attribute {name!r} that is a parameter; its "
+                    f"parameters are {known}"
+                )
 
     def initial_state(self, batch_size: int) -> State:
         """Return the initial state of the cell."""
@@ -187,11 +192,26 @@ class WeightDrop(Module):
     def with_rng(self, rng: np.random.Generator, batch_size: int) -> Cell:
         """Return the cell with weights dropped now, by draws from `rng`, for one pass over a batch of N sequences."""
         generator("WeightDrop.with_rng", "rng", rng)
-        cell = copy.copy(self.cell)
+        cell = self.cell
         for name in self.names:
-            W: Tensor = getattr(cell, name)
-            setattr(cell, name, drop(W, draw_kept(rng, W.shape, self.p, of_rows=False), self.p))
+            W = cast(Tensor, _attribute(cell, name))
+            cell = _with_attribute(cell, name, drop(W, draw_kept(rng, W.shape, self.p, of_rows=False), self.p))
         return OnePass(self.initial_state, drawing(cell, rng, batch_size))
+
+
+def _attribute(owner: object, path: str) -> object:
+    """Return `owner.a.b` for the path "a.b"; None if there is none."""
+    for name in path.split("."):
+        owner = getattr(owner, name, None)
+    return owner
+
+
+def _with_attribute(owner: Cell, path: str, value: object) -> Cell:
+    """Return a copy of a cell in which the attribute at a path has another value."""
+    name, _, rest = path.partition(".")
+    made = copy.copy(owner)
+    setattr(made, name, _with_attribute(getattr(owner, name), rest, value) if rest else value)
+    return made
 
 
 def _is_real(part: object) -> TypeGuard[Value]:

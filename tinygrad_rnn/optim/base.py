@@ -225,7 +225,8 @@ class Optimizer(ABC):
             self._state and self._state.keys() != params.keys()
         ):  # a saved state has no entry for a parameter without slots
             known = self._state.keys() | {name for name in params if not self.slots_of(name)}
-            self._check_names("earlier updates", known, params)
+            advice = "; was one frozen, or thawed, since? Make a new optimizer, or give it groups and a rate of 0"
+            self._check_names("earlier updates", known, params, advice)
         for name, parameter in params.items():
             if not isinstance(parameter, Tensor):  # messages are made where they are needed: this runs in each update
                 instance(where, f"params[{name!r}]", parameter, Tensor, "parameter(array) makes one")
@@ -246,11 +247,11 @@ class Optimizer(ABC):
             _check_shape(f"{where} of {name}", g, params[name])
         return found
 
-    def _check_names(self, what: str, names: Set[str], params: Mapping[str, Tensor]) -> None:
+    def _check_names(self, what: str, names: Set[str], params: Mapping[str, Tensor], advice: str = "") -> None:
         missing, unknown = sorted(params.keys() - names), sorted(names - params.keys())
         if missing or unknown:
             raise ShapeError(
-                f"{self.name}.update: {what} lack parameters {missing} and have unknown parameters {unknown}"
+                f"{self.name}.update: {what} lack parameters {missing} and have unknown parameters {unknown}{advice}"
             )
 
 

@@ -12,7 +12,8 @@ from ...credit.policy import Policy
 from ...engine.operands import without_gradient
 from ...engine.tape import Array, context
 from ...engine.tensor import Value
-from ...engine.tree import flatten, map_leaves
+from ...engine.tree import flatten, map_leaves, named_leaves
+from ...errors import ShapeError
 from ...nn.draws import RowDraws
 from ...ops import astype
 from ...parallel.group import Group
@@ -29,6 +30,13 @@ def resized(batches: Iterable[Batch], steps: int) -> Iterator[Batch]:
     for given in batches:
         share = given if isinstance(given, Share) else None
         batch = given if share is None else share.batch
+        for name, part in named_leaves("batch", batch):
+            if len(shape := np.shape(part)) < 2:
+                raise ShapeError(
+                    f"Trainer: policy: it cuts each array of a batch along its axis T, so expected arrays (N, T, ...), "
+                    f"got {name} of shape {shape}; for sequences of different lengths train without a policy, and cut "
+                    "in the loss: unroll(..., cut_every=n, lengths=batch.lengths)"
+                )
         whole = batch if rest is None else map_leaves(_side_by_side, rest, batch)
         length = int(np.shape(flatten(whole)[0])[1])
         for start in range(0, length - steps + 1, steps):
