@@ -4,6 +4,7 @@ import io
 import json
 import math
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -196,6 +197,31 @@ def test_held_out_and_test_texts_of_their_own(folder, capsys):
     assert main(["evaluate", "a", "other.txt", "--json"]) == 0
     assert math.isclose(json.loads(capsys.readouterr().out)["nats"], best, rel_tol=1e-6)
     assert found["nats"] < best  # three tokens less without what comes before them
+
+
+@pytest.mark.parametrize("corpus", ["play.txt", ""])
+def test_what_a_run_with_a_validation_text_held_out(folder, capsys, corpus):
+    """Nothing of the training text, which another text is measured instead of."""
+    texts = [*([corpus] if corpus else []), "--valid", "other.txt", "--max-tokens", "3000"]
+    assert main(["train", *texts, *SMALL, "--epochs", "1", "--save", "a"]) == 0
+    best = json.loads(Path("a/metrics.jsonl").read_text())["valid_nats"]
+    for arguments in (["--held-out"], ["other.txt", "--held-out"], *([] if corpus else [[]])):
+        capsys.readouterr()
+        assert main(["evaluate", "a", *arguments, "--json"]) == 0
+        captured = capsys.readouterr()
+        assert json.loads(captured.out)["nats"] == pytest.approx(best, rel=1e-6)
+        assert captured.err == ""
+    assert main(["evaluate", "a", "--held-out"]) == 0
+    assert re.search(r"^text +other.txt, which training held out$", capsys.readouterr().out, re.MULTILINE)
+    for command in ("evaluate", "truncation", "graph"):
+        message = failed(capsys, command, "a", "play.txt", "--held-out")
+        assert f"{command}: the model was trained with --valid other.txt, so no part of 'play.txt' was" in message
+        if corpus:
+            assert "(--held-out alone uses 'other.txt'" in failed(capsys, command, "a")
+    assert main(["truncation", "a", "--held-out", "--steps", "9", "--policies", "full"]) == 0
+    assert "the first 4 x 9 tokens of other.txt, which" in capsys.readouterr().out
+    assert main(["graph", "a", "--held-out", "--out", "g.svg"]) == 0
+    assert "4 x 8 tokens of other.txt, which" in capsys.readouterr().out
 
 
 def test_text_from_stdin(folder, capsys, monkeypatch):

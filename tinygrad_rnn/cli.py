@@ -170,7 +170,9 @@ def _parser() -> argparse.ArgumentParser:
             "corpus", nargs="?", help="text file, utf-8 (default: the held-out part of the text that Python carries)"
         )
         command.add_argument(
-            "--held-out", action="store_true", help="use only the end of the corpus, as long as training held out"
+            "--held-out",
+            action="store_true",
+            help="use only what training held out: the end of the corpus or, without one, the text of train --valid",
         )
     evaluate.add_argument(
         "--batch-size", type=count, help="N, streams that the text is read as; 1 is slower (default: that of training)"
@@ -250,7 +252,9 @@ def _parser() -> argparse.ArgumentParser:
         "corpus", nargs="?", help="text file that a saved model reads (default: the held-out part of Python's own text)"
     )
     graph.add_argument(
-        "--held-out", action="store_true", help="use only the end of the corpus, as training held it out"
+        "--held-out",
+        action="store_true",
+        help="use only what training held out: the end of the corpus or, without one, the text of train --valid",
     )
     graph.add_argument(
         "--view",

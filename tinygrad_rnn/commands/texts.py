@@ -88,12 +88,22 @@ def prepared_settings(values: Mapping[str, object]) -> dict[str, object]:
 
 
 def text_for(arguments: argparse.Namespace, config: TrainConfig, vocabulary: Vocabulary) -> tuple[Corpus, str]:
-    """Return the text that a trained model is measured on, and a description of it."""
+    """Return the text that a trained model is measured on, and a description of it.
+
+    Raises:
+        ConfigError: if no text is named and there is none to take instead, or the part that is asked for was trained on.
+    """
     level = cast(Level, config.level)
+    if config.valid and (arguments.held_out or (arguments.corpus is None and not config.corpus)):
+        return _valid_text(arguments, config, vocabulary)
     if arguments.corpus is None and config.corpus:
+        held_out = (
+            f"--held-out alone uses {config.valid!r}, which training held out"
+            if config.valid
+            else "--held-out uses the part at its end that training held out"
+        )
         raise ConfigError(
-            f"{arguments.command}: the model was trained on {config.corpus!r}; pass the text to use "
-            "(--held-out uses the part at its end that training held out)"
+            f"{arguments.command}: the model was trained on {config.corpus!r}; pass the text to use ({held_out})"
         )
     path, name = arguments.corpus or "", arguments.corpus or EMBEDDED
     if not (arguments.held_out or arguments.corpus is None):
@@ -106,6 +116,18 @@ def text_for(arguments: argparse.Namespace, config: TrainConfig, vocabulary: Voc
     ):
         note("this is not the text that the model was trained on, or another version of it")
     return corpus, f"the held-out part of {name}"
+
+
+def _valid_text(arguments: argparse.Namespace, config: TrainConfig, vocabulary: Vocabulary) -> tuple[Corpus, str]:
+    """Return the text that was held out with `train --valid`; all of the training text was trained on then."""
+    if arguments.corpus not in (None, config.valid):
+        raise ConfigError(
+            f"{arguments.command}: the model was trained with --valid {config.valid}, so no part of "
+            f"{arguments.corpus!r} was held out; leave out the text to use {config.valid!r}, or --held-out to use all "
+            f"of {arguments.corpus!r}"
+        )
+    corpus = corpus_at(config.valid, cast(Level, config.level), vocabulary)
+    return corpus, f"{config.valid}, which training held out"
 
 
 class Baseline(NamedTuple):
