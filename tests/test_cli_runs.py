@@ -1,4 +1,4 @@
-"""Runs from the command line: resumed, started from other weights, with cells and models of the user's, repeated."""
+"""Runs from the command line: resumed, started from other weights, repeated."""
 
 import io
 import json
@@ -26,23 +26,11 @@ SMALL = ["--hidden-size", "8", "--batch-size", "4", "--bptt", "5", "--epochs", "
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A working folder with texts and a module in it."""
+    """A working folder with texts in it."""
     monkeypatch.chdir(tmp_path)
     Path("play.txt").write_text(TEXT)
     Path("other.txt").write_text("that is not the question to be\n" * 8)
-    Path("mine_for_cli.py").write_text(
-        "import numpy as np, tinygrad_rnn as tr\n"
-        "class Leaky(tr.RNNCell):\n"
-        "    def __call__(self, x, state):\n"
-        "        h = 0.5 * state + 0.5 * super().__call__(x, state)[0]\n"
-        "        return h, h\n"
-        "def make(vocab_size, config, rng):\n"
-        "    return tr.RNNLM(vocab_size, 6, 7, rng, cell='gru', layers=2)\n"
-        "def nothing(vocab_size, config, rng):\n"
-        "    return 3\n"
-    )
-    yield tmp_path
-    sys.modules.pop("mine_for_cli", None)
+    return tmp_path
 
 
 def arrays(path):
@@ -151,20 +139,6 @@ def test_a_folder_that_cannot_be_written_to(folder, capsys):
         assert {path: path.read_bytes() for path in Path("a").rglob("*") if path.is_file()} == before
     finally:
         Path("a").chmod(0o700)
-
-
-def test_a_cell_and_a_model_of_the_users(folder, capsys):
-    assert main(["train", "play.txt", *SMALL, "--cell", "mine_for_cli:Leaky", "--save", "a"]) == 0
-    assert main(["train", "play.txt", *SMALL, "--model", "mine_for_cli:make", "--save", "b"]) == 0
-    assert type(load_model("a").model.layers[0]).__name__ == "Leaky"
-    assert load_model("b").model.parameters()["layers.1.Wh"].shape == (7, 21)
-    for name in "ab":
-        assert main(["evaluate", name, "play.txt", "--held-out"]) == 0
-        assert main(["generate", name, "--length", "5"]) == 0
-    assert main(["train", "--resume", "b", "--epochs", "3", "--no-progress"]) == 0
-    capsys.readouterr()
-    assert "must return a Module" in failed(capsys, "train", "play.txt", *SMALL, "--model", "mine_for_cli:nothing")
-    assert "has no 'Lost'" in failed(capsys, "train", "play.txt", *SMALL, "--cell", "mine_for_cli:Lost")
 
 
 @pytest.mark.nightly

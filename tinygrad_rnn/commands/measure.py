@@ -43,7 +43,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
         about = {"unknown_rate": corpus.unknown_rate, "batch_size": found.batch_size, "baselines": means}
         print(json.dumps({**values, **about}))
         return 0
-    row("model", f"{describe(config)}, {model.parameter_count():,} parameters")
+    row("model", f"{describe(config, model)}, {model.parameter_count():,} parameters")
     row("text", described)
     row("", f"{len(corpus):,} tokens, {corpus.unknown_rate:.1%} of them unknown")
     if found.batch_size < N:
@@ -145,7 +145,7 @@ def truncation(arguments: argparse.Namespace) -> int:
         print(report.to_json())
     else:
         fresh = ", fresh weights" if arguments.fresh else ""
-        row("model", f"{describe(config)}, {model.parameter_count():,} parameters{fresh}")
+        row("model", f"{describe(config, model)}, {model.parameter_count():,} parameters{fresh}")
         row("text", f"the first {N} x {T} tokens of {described}")
         print("\n" + report.table())
     if arguments.plot:

@@ -91,7 +91,7 @@ def text_for(arguments: argparse.Namespace, config: TrainConfig, vocabulary: Voc
     """Return the text that a trained model is measured on, and a description of it.
 
     Raises:
-        ConfigError: if no text is named and there is none to take instead, or the part that is asked for was trained on.
+        ConfigError: if no text is named and none can be taken instead, or what is asked for was trained on.
     """
     level = cast(Level, config.level)
     if config.valid and (arguments.held_out or (arguments.corpus is None and not config.corpus)):

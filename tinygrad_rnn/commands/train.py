@@ -216,7 +216,7 @@ def _print_plan(trainer: LanguageTrainer, train_part: Corpus) -> float:
     row("corpus", f"{config.corpus or EMBEDDED}, {config.level} level")
     row("", f"{len(train_part):,} training tokens, vocabulary {len(train_part.vocabulary):,}")
     row("", f"{len(held_out):,} held-out tokens, {held_out.unknown_rate:.1%} of them unknown")
-    row("model", describe(config) + f", {trainer.model.parameter_count():,} parameters")
+    row("model", f"{describe(config, trainer.model)}, {trainer.model.parameter_count():,} parameters")
     row("training", _plan(trainer))
     row("baseline", f"unigram perplexity {written(baseline, 1)} on the held-out part")
     return baseline
@@ -239,8 +239,9 @@ def given_settings(arguments: argparse.Namespace) -> dict[str, object]:
 
 def run_name(config: TrainConfig) -> str:
     """Return what the folders of runs are called, before their number."""
-    name = re.sub(r"[^\w-]+", "-", Path(config.corpus).stem) if config.corpus else "python-reference"
-    return f"{name}-{config.cell}"
+    text = Path(config.corpus).stem if config.corpus else "python-reference"
+    module, _, name = (config.model or config.cell).rpartition(":")
+    return "-".join(re.sub(r"[^\w-]+", "-", part) for part in (text, module.rpartition(".")[2], name) if part)
 
 
 def _free_folder(config: TrainConfig) -> Path:
@@ -259,9 +260,10 @@ def _plan(trainer: LanguageTrainer) -> str:
 
 def _memory(trainer: LanguageTrainer) -> str:
     config = trainer.config
-    width = 4 if config.dtype == "float32" else 8
+    parameters = [parameter.data for parameter in trainer.model.parameters().values()]
     arrays = 2 + len(make_optimizer(config).slots)  # parameters, gradients, moments
-    held = trainer.model.parameter_count() * arrays * width
+    held = sum(array.nbytes for array in parameters) * arrays
+    width = max(array.itemsize for array in parameters)
     positions = config.batch_size * config.bptt
     logits = positions * len(trainer.vocabulary) * 3 * width  # logits, probabilities, cotangent
     return (
