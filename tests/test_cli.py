@@ -350,6 +350,7 @@ def test_truncation_report(folder, capsys):
     ("options", "words"),
     [
         ("--policies chunkd:3", "'chunkd:3' is not a policy"),
+        ("--policies full play.txt", "got the file 'play.txt'; a text to measure on comes before --policies"),
         ("--steps 400", "need 1601 tokens"),
         ("--steps 0", "must be an integer of 1 or more"),
         ("--steps 9 --wanted-cosine 2", "wanted_cosine"),

@@ -39,6 +39,26 @@ _THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLI
 
 
 class _Parser(argparse.ArgumentParser):
+    _retries = False
+
+    def parse_known_args(  # type: ignore[override]  # its overloads are for namespaces of any class
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse, again with flags between the other arguments if some of these were left over.
+
+        argparse fills the positionals of one place at once, so that in "MODEL --json CORPUS" CORPUS would be left over.
+        """
+        found, rest = super().parse_known_args(args, namespace)
+        if rest and namespace is None and self._subparsers is None and not self._retries:
+            self._retries = True  # parse_known_intermixed_args calls this method
+            try:
+                again, left = self.parse_known_intermixed_args(args)
+            finally:
+                self._retries = False
+            if not left:
+                return again, left
+        return found, rest
+
     def error(self, message: str) -> NoReturn:
         """Print one line, without the usage; of several processes the first one does."""
         self.exit(BAD_INPUT, f"tinygrad-rnn: error: {message} (see {self.prog} --help)\n" * (launched_rank() == 0))

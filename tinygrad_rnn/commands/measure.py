@@ -7,6 +7,7 @@ import importlib.util
 import json
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -129,6 +130,12 @@ def truncation(arguments: argparse.Namespace) -> int:
     """Report what truncation does to the gradient of a model; return 0."""
     if arguments.plot and importlib.util.find_spec("matplotlib") is None:
         raise ConfigError('truncation: --plot needs matplotlib: pip install "tinygrad_rnn[plot]"')
+    for text in arguments.policies or ():
+        if Path(text).exists():
+            raise ConfigError(
+                f"truncation: --policies takes policies such as chunked:35, got the file {text!r}; a text to measure "
+                "on comes before --policies"
+            )
     policies = (
         [parse_policy(text, argument="truncation: --policies") for text in arguments.policies]
         if arguments.policies

@@ -123,7 +123,9 @@ def parse_search(texts: Iterable[str]) -> dict[str, str]:
     for text in texts:
         name, equals, described = text.partition("=")
         if not equals:
-            raise ConfigError(f"sweep: --search takes SETTING={_KINDS}; got {text!r}")
+            raise ConfigError(
+                f"sweep: --search takes SETTING={_KINDS}; got {text!r} (a text to train on comes before it)"
+            )
         name = name.strip().replace("-", "_")
         if name in found:
             raise ConfigError(f"sweep: --search has {name} twice")
