@@ -183,7 +183,7 @@ BUDGET = {
     "graphs": 6500,
     "pictures": 2599,
     "engine": 3535,
-    "data": 2933,
+    "data": 2970,
     "handwritten": 2210,
     "testing": 3600,
     "compiler": 12740,
