@@ -134,6 +134,8 @@ def test_another_seed_is_another_model(folder):
         ("train play.txt --bptt 500", "10001 are needed"),
         ("train play.txt --bptt 5 --save play.txt/run", "cannot be made"),
         ("train play.txt --bptt 5 --save .", "config.toml exists already"),
+        ("train play.txt --save m.PT", "a model file ending with .npz or .safetensors, got 'm.PT'; export writes a"),
+        ("train play.txt --dry-run --save a/m.onnx", "--save must be a folder, or a model file ending with"),
         ("train play.txt --lr -1", "lr must be a finite number above 0"),
         ("train play.txt --lr big", "argument --lr: invalid float value: 'big'"),
         ("train play.txt --cell gnu", "cell must be one of rnn, lstm, gru, or module:Name; got 'gnu'"),

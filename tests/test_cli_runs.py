@@ -56,6 +56,23 @@ def test_a_finished_run_is_made_longer(folder, capsys):
     assert len(Path("run/metrics.jsonl").read_text().splitlines()) == 4
 
 
+def test_save_takes_a_file_of_either_format_or_a_folder(folder, capsys, monkeypatch):
+    pytest.importorskip("safetensors", reason="the extra [safetensors]")
+    Path("old.safetensors").mkdir()
+    kept = {}
+    for name in ("m.npz", "m.safetensors", "v0.5", "old.safetensors"):
+        assert main(["train", "play.txt", *SMALL, "--epochs", "1", "--save", name, "--force"]) == 0
+        assert Path(name).is_dir() == (name in ("v0.5", "old.safetensors"))
+        assert main(["train", "--resume", name, "--epochs", "2", "--no-progress"]) == 0
+        assert main(["evaluate", name, "play.txt", "--held-out"]) == 0
+        kept[name] = arrays(name)
+    assert kept["m.npz"] == kept["m.safetensors"] == kept["v0.5"] == kept["old.safetensors"]
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    before = sorted(Path().rglob("*"))
+    assert "tinygrad_rnn[safetensors]" in failed(capsys, "train", "play.txt", *SMALL, "--save", "new/n.safetensors")
+    assert sorted(Path().rglob("*")) == before
+
+
 def test_what_cannot_be_resumed(folder, capsys):
     assert "no checkpoint in run" in failed(capsys, "train", "--resume", "run")
     assert main(["train", "play.txt", *SMALL, "--epochs", "1", "--save", "run.npz"]) == 0

@@ -168,7 +168,9 @@ def _parser() -> argparse.ArgumentParser:
         f"{', '.join(ready_configs())}; list: describe these",
     )
     train.add_argument(
-        "--save", metavar="PATH", help="a model file ending with .npz, or a folder (default: a new one in runs/)"
+        "--save",
+        metavar="PATH",
+        help="a model file ending with .npz or .safetensors, or a folder (default: a new one in runs/)",
     )
     train.add_argument("--resume", metavar="PATH", help="continue the run in this folder, or of this model file")
     train.add_argument(

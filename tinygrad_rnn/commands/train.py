@@ -35,6 +35,9 @@ from .texts import EMBEDDED, corpus_at, line_start, prepared_settings, training_
 
 Texts: TypeAlias = tuple[Corpus, Corpus]
 _RUNS = "runs"
+_OTHER_FORMATS = frozenset(
+    {".pt", ".pth", ".ckpt", ".pkl", ".bin", ".h5", ".npy", ".onnx", ".c", ".py", ".wasm", ".html"}
+)
 _UPDATES = {
     "native": "compiled, replayed by the C library",
     "numpy": "compiled, replayed by NumPy",
@@ -52,8 +55,8 @@ def train(arguments: argparse.Namespace) -> int:
         for name, headline in ready_configs().items():
             print(f"{name:<15} {headline}")
         return 0
-    if arguments.save == "":
-        raise ConfigError("train: --save must be a folder or a file ending with .npz, got an empty text")
+    if arguments.save is not None:
+        _check_place(arguments.save)
     with of_this_run() as group:
         if arguments.resume is not None:
             return _resume(arguments, group)
@@ -64,6 +67,15 @@ def train(arguments: argparse.Namespace) -> int:
         if arguments.dry_run:
             return _dry_run(arguments, config, parts, group)
         return _run(arguments, config, parts, group)[0]
+
+
+def _check_place(path: str) -> None:
+    """Check that --save does not ask for a format that `train` does not write; a folder may be called anything else."""
+    expected = "train: --save must be a folder, or a model file ending with .npz or .safetensors, got"
+    if not path:
+        raise ConfigError(f"{expected} an empty text")
+    if Path(path).suffix.lower() in _OTHER_FORMATS and not Path(path).is_dir():
+        raise ConfigError(f"{expected} {path!r}; export writes a trained model in other formats")
 
 
 def _run(arguments: argparse.Namespace, config: TrainConfig, parts: Texts, group: Group) -> tuple[int, RunResult]:
