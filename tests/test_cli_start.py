@@ -1,6 +1,7 @@
 """The start of the command: help and version without NumPy, and threads set before it loads."""
 
 import os
+import shlex
 import subprocess
 import sys
 
@@ -90,3 +91,16 @@ def test_one_thread_unless_the_environment_says_otherwise(monkeypatch):
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
     assert main(["evaluate", "none.npz"]) == 2
     assert os.environ["OPENBLAS_NUM_THREADS"] == "2"
+
+
+def test_a_command_to_copy_is_quoted(tmp_path, capsys):
+    file = tmp_path / "my answers.py"
+    for language in ("en", "zh"):
+        assert main(["lesson", "1", "--start", str(file), "--language", language]) == 0
+        assert shlex.split(capsys.readouterr().out.replace("\uff1a", " "))[-4:] == [
+            "tinygrad-rnn",
+            "lesson",
+            "1",
+            str(file),
+        ]
+        file.unlink()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -153,4 +154,4 @@ def _print_table(arguments: argparse.Namespace, found: Sweep) -> None:
     if best is not None:
         files = found.files(best.number)
         row("best", f"trial {best.number}, {files.model}")
-        row("again", f"tinygrad-rnn train --config {files.config}")
+        row("again", f"tinygrad-rnn train --config {shlex.quote(str(files.config))}")
