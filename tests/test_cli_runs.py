@@ -233,6 +233,58 @@ def test_text_from_stdin(folder, capsys, monkeypatch):
     assert "stdin is not utf-8 at byte offset 2" in failed(capsys, "evaluate", "a", "-")
 
 
+def test_a_text_from_stdin_is_needed_again(folder, capsys, monkeypatch):
+    def given(data=b""):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+    given(TEXT.encode())
+    assert main(["train", "-", *SMALL, "--epochs", "1"]) == 0
+    assert re.search(r"^corpus +stdin, word level$", capsys.readouterr().out, re.MULTILINE)
+    run, resume = "runs/stdin-lstm-1", ["--resume", "runs/stdin-lstm-1", "--epochs", "2", "--no-progress"]
+    given()
+    assert "pass the same text there again, or name a file with it beside --resume" in failed(capsys, "train", *resume)
+    for flags in ([], ["--held-out"]):
+        message = failed(capsys, "evaluate", run, *flags)
+        assert "the model was trained on a text from stdin; pass - with the same text on stdin again" in message
+    given(TEXT.encode())
+    assert main(["train", *resume]) == 0
+    assert main(["train", "play.txt", *resume, "--epochs", "3"]) == 0
+    given(TEXT.encode())
+    capsys.readouterr()
+    assert main(["evaluate", run, "-", "--held-out"]) == 0
+    captured = capsys.readouterr()
+    assert "the held-out part of stdin" in captured.out
+    assert captured.err == ""  # the run has a file by now, which the baselines count
+
+
+def test_stdin_is_read_once(folder, capsys, monkeypatch):
+    def given(data):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+    for level in ("word", "byte"):
+        given(TEXT.encode())
+        assert "another argument has read it" in failed(capsys, "train", "-", "--valid", "-", "--level", level, *SMALL)
+    given(TEXT.encode())
+    assert main(["train", "-", *SMALL, "--epochs", "1", "--repeat", "2"]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "runs/stdin-lstm-1", "play.txt"]) == 0
+    assert "no baselines: the training text was read from stdin; --baseline" in capsys.readouterr().err
+    given(TEXT.encode())
+    assert main(["train", "play.txt", "--valid", "-", *SMALL, "--epochs", "1", "--save", "b"]) == 0
+    assert "(- --held-out uses 'stdin', which" in failed(capsys, "evaluate", "b")
+    assert "held out a text from stdin; pass - --held-out with the same" in failed(
+        capsys, "evaluate", "b", "--held-out"
+    )
+    given(TEXT.encode())
+    assert main(["evaluate", "b", "-", "--held-out"]) == 0
+    assert "stdin, which training held out" in capsys.readouterr().out
+    given(b"")
+    assert "pass the same text there again" in failed(capsys, "train", "--resume", "b", "--epochs", "2")
+    for text in (["-"], ["play.txt", "--test", "-"]):
+        message = failed(capsys, "sweep", *text, *SMALL[:-1], "--search", "lr=log:1e-3:1e-1")
+        assert "must be a file, since each trial reads it; got '-', stdin" in message
+
+
 def test_score_says_the_nats_of_each_line(folder, capsys):
     assert main(["train", "play.txt", *SMALL, "--save", "a"]) == 0
     Path("three.txt").write_text("to be or not to be\nthat is the question\nquestion the not\n")

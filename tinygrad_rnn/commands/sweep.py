@@ -71,6 +71,9 @@ def _opened(arguments: argparse.Namespace) -> Sweep:
             )
         return there
     config = resolved(arguments)
+    for name in ("corpus", "valid", "test"):
+        if getattr(config, name) == "-":
+            raise ConfigError(f"sweep: {name} must be a file, since each trial reads it; got '-', stdin")
     training_texts(config)  # errors in the text come before the first trial
     folder = folder or next(path for path in numbered(_SWEEPS, run_name(config)) if not path.exists())
     made = Sweep(folder, config, search, arguments.sampler or "tpe", arguments.pruner or "median")

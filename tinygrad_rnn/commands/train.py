@@ -15,7 +15,7 @@ import numpy as np
 from ..config import TrainConfig, config_file, read_toml, ready_configs
 from ..data.corpus import Corpus, unigram_nats
 from ..data.text import Level
-from ..errors import ConfigError
+from ..errors import ConfigError, CorpusError
 from ..parallel.group import Group
 from ..training.files.checkpoints import Checkpoints
 from ..training.inference.evaluation import evaluate, perplexity, written
@@ -31,7 +31,7 @@ from ..training.runs.records import Record
 from ..training.runs.writers import CSVMetrics, TensorBoard
 from .printing import describe, note, readable, row, score_text
 from .processes import of_this_run
-from .texts import EMBEDDED, corpus_at, line_start, prepared_settings, training_texts
+from .texts import called, corpus_at, line_start, prepared_settings, training_texts
 
 Texts: TypeAlias = tuple[Corpus, Corpus]
 _RUNS = "runs"
@@ -118,7 +118,7 @@ def _resume(arguments: argparse.Namespace, group: Group) -> int:
     if arguments.config or arguments.save or arguments.force or arguments.dry_run or arguments.repeat > 1:
         raise ConfigError("train: --resume goes with neither --config, --save, --force, --dry-run nor --repeat")
     config = TrainConfig.from_mapping(cast(Notes, snapshot["notes"])["config"] | given, "train")
-    parts = training_texts(config)
+    parts = _same_texts(config)
     with _held_by_first(files.taken(), group) as taken:
         trainer = _trainer(arguments, config, parts, taken, group).resume()
         row("resumed", f"after {trainer.trainer.run.updates:,} updates")
@@ -128,15 +128,29 @@ def _resume(arguments: argparse.Namespace, group: Group) -> int:
         return _print_result(trainer, result, taken, baseline)
 
 
+def _same_texts(config: TrainConfig) -> Texts:
+    """Return the texts of a run that goes on."""
+    try:
+        return training_texts(config)
+    except CorpusError as error:
+        if "-" not in (config.corpus, config.valid):
+            raise
+        raise CorpusError(
+            f"train: {error}; the run was trained on a text from stdin: pass the same text there again, or name a file "
+            "with it beside --resume"
+        ) from error
+
+
 def _repeat(arguments: argparse.Namespace, config: TrainConfig, group: Group) -> int:
     """Train with several seeds, and print the mean and the standard deviation of the results."""
     if arguments.save or arguments.dry_run:
         raise ConfigError("train: --repeat makes a folder for each seed in runs/; leave out --save and --dry-run")
     found: list[float] = []
+    parts = training_texts(config)  # read once: it may be stdin
     for seed in range(config.seed, config.seed + arguments.repeat):
         row("seed", str(seed))
         each = config.replace(seed=seed)
-        code, result = _run(arguments, each, training_texts(each), group)
+        code, result = _run(arguments, each, parts, group)
         found.append(result.best.valid_perplexity)
         if code:
             return code
@@ -225,7 +239,7 @@ def _print_plan(trainer: LanguageTrainer, train_part: Corpus) -> float:
     """Print what will be done; return the perplexity of the unigram model."""
     config, held_out = trainer.config, trainer.held_out
     baseline = perplexity(unigram_nats(train_part, held_out))
-    row("corpus", f"{config.corpus or EMBEDDED}, {config.level} level")
+    row("corpus", f"{called(config.corpus)}, {config.level} level")
     row("", f"{len(train_part):,} training tokens, vocabulary {len(train_part.vocabulary):,}")
     row("", f"{len(held_out):,} held-out tokens, {held_out.unknown_rate:.1%} of them unknown")
     row("model", f"{describe(config, trainer.model)}, {trainer.model.parameter_count():,} parameters")
@@ -251,7 +265,7 @@ def given_settings(arguments: argparse.Namespace) -> dict[str, object]:
 
 def run_name(config: TrainConfig) -> str:
     """Return what the folders of runs are called, before their number."""
-    text = Path(config.corpus).stem if config.corpus else "python-reference"
+    text = Path(called(config.corpus)).stem if config.corpus else "python-reference"
     module, _, name = (config.model or config.cell).rpartition(":")
     return "-".join(re.sub(r"[^\w-]+", "-", part) for part in (text, module.rpartition(".")[2], name) if part)
 
