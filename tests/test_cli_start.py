@@ -26,6 +26,27 @@ def test_help_and_version_without_numpy():
     assert f"tinygrad-rnn {__version__}" in found.stdout
 
 
+INTERRUPTED = """
+import os, runpy, signal, sys
+name = sys.argv.pop(1)
+
+class Finder:
+    def find_spec(self, found, path=None, target=None):
+        if found == name:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+runpy.run_module("tinygrad_rnn", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("module", ["cli", "config", "flags", "launch", "commands", "commands.measure"])
+def test_ctrl_c_while_the_program_is_loaded_is_one_line(module):
+    command = [sys.executable, "-c", INTERRUPTED, f"tinygrad_rnn.{module}", "evaluate", "none.npz"]
+    found = subprocess.run(command, capture_output=True, text=True)
+    assert (found.returncode, found.stdout, found.stderr) == (130, "", "tinygrad-rnn: interrupted\n")
+
+
 def test_help_names_every_setting(capsys):
     with pytest.raises(SystemExit):
         main(["train", "--help"])
