@@ -134,6 +134,8 @@ def test_another_seed_is_another_model(folder):
         ("train play.txt --bptt 500", "10001 are needed"),
         ("train play.txt --bptt 5 --save play.txt/run", "cannot be made"),
         ("train play.txt --bptt 5 --save .", "config.toml exists already"),
+        ("train play.txt --save m.PT", "a model file ending with .npz or .safetensors, got 'm.PT'; export writes a"),
+        ("train play.txt --dry-run --save a/m.onnx", "--save must be a folder, or a model file ending with"),
         ("train play.txt --lr -1", "lr must be a finite number above 0"),
         ("train play.txt --lr big", "argument --lr: invalid float value: 'big'"),
         ("train play.txt --cell gnu", "cell must be one of rnn, lstm, gru, or module:Name; got 'gnu'"),
@@ -350,6 +352,7 @@ def test_truncation_report(folder, capsys):
     ("options", "words"),
     [
         ("--policies chunkd:3", "'chunkd:3' is not a policy"),
+        ("--policies full play.txt", "got the file 'play.txt'; a text to measure on comes before --policies"),
         ("--steps 400", "need 1601 tokens"),
         ("--steps 0", "must be an integer of 1 or more"),
         ("--steps 9 --wanted-cosine 2", "wanted_cosine"),

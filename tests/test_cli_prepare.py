@@ -13,7 +13,7 @@ import pytest
 from command_line import refused
 
 from tinygrad_rnn.cli import main
-from tinygrad_rnn.data import Corpus
+from tinygrad_rnn.data import Corpus, prepare_corpus
 from tinygrad_rnn.training import load_model
 from tinygrad_rnn.training.files.archive import digest
 
@@ -113,10 +113,11 @@ def test_stdin_several_files_and_the_most_frequent(folder, capsys, monkeypatch):
         (b"one two", ["--vocabulary", "."], "is not a prepared corpus: it has no corpus.json"),
     ],
 )
-def test_bad_input_is_one_line_and_leaves_no_corpus(content, arguments, message, folder, capsys):
+def test_bad_input_is_one_line_and_leaves_nothing(content, arguments, message, folder, capsys):
     Path("bad").write_bytes(content)
-    assert message in refused(capsys, "prepare", "bad", "--out", "out", *arguments)
-    refused(capsys, "train", "out", *SMALL)
+    assert message in refused(capsys, "prepare", "bad", "--out", "new/out", *arguments)
+    assert not Path("new").exists()
+    assert main(["prepare", "play.txt", "--out", "new/out"]) == 0  # the corrected command
 
 
 def test_files_that_cannot_be_read(folder, capsys):
@@ -145,21 +146,25 @@ def test_a_folder_that_is_taken(folder, capsys):
     assert "holds other files" in refused(capsys, "prepare", "other.txt", "--out", ".")
     Path("bad.txt").write_bytes(b"\xff")
     assert "not utf-8" in refused(capsys, "prepare", "bad.txt", "--out", "play", "--force")
-    assert {path.name: path.read_bytes() for path in Path("play").iterdir() if path.is_file()} == before
-    assert "unfinished preparation of other files" in refused(capsys, "prepare", "other.txt", "--out", "play")
+    assert {path.name: path.read_bytes() for path in Path("play").iterdir()} == before
     assert main(["prepare", "other.txt", "--out", "play", "--force"]) == 0
     assert len(Corpus.open("play")) < 100
 
 
-def test_a_text_that_changed_while_its_preparation_was_stopped(folder, capsys):
-    Path("bad.txt").write_bytes(TEXT.encode() * 800 + b"\xff")  # more than a piece, so that a part of it is read
+def test_a_text_that_changed_while_its_preparation_was_stopped(folder, capsys, monkeypatch):
+    Path("bad.txt").write_bytes(TEXT.encode() * 80 + b"\xff")
+    monkeypatch.setattr(prepare_corpus, "__kwdefaults__", prepare_corpus.__kwdefaults__ | {"every": 1000})
     assert "not utf-8" in refused(capsys, "prepare", "bad.txt", "--out", "out")
-    progress = Path("out/preparing/progress.json")
-    assert json.loads(progress.read_text())["position"]["offset"] == 0  # no point was due yet
-    assert main(["prepare", "play.txt", "--out", "other"]) == 0
-    values = json.loads(progress.read_text()) | {"position": {"file": 0, "offset": 5, "blank": False, "tail": "?"}}
-    progress.write_text(json.dumps(values))
+    before = Path("out/preparing/progress.json").read_bytes()
+    assert json.loads(before)["position"]["offset"] > 0
+    for file in ("other.txt", "play.txt"):
+        assert "unfinished preparation of other files" in refused(capsys, "prepare", file, "--out", "out")
+    Path("bad.txt").write_bytes(b"!" + Path("bad.txt").read_bytes())
     assert "is not the text that was read before" in refused(capsys, "prepare", "bad.txt", "--out", "out")
+    assert Path("out/preparing/progress.json").read_bytes() == before
+    Path("bad.txt").write_bytes(TEXT.encode() * 80)
+    assert main(["prepare", "bad.txt", "--out", "out"]) == 0
+    assert len(Corpus.open("out")) == 80 * len(Corpus.from_text(TEXT, "word"))
 
 
 def test_damage_is_found(folder, capsys):

@@ -1,9 +1,10 @@
-"""Runs from the command line: resumed, started from other weights, with cells and models of the user's, repeated."""
+"""Runs from the command line: resumed, started from other weights, repeated."""
 
 import io
 import json
 import math
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -25,23 +26,11 @@ SMALL = ["--hidden-size", "8", "--batch-size", "4", "--bptt", "5", "--epochs", "
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A working folder with texts and a module in it."""
+    """A working folder with texts in it."""
     monkeypatch.chdir(tmp_path)
     Path("play.txt").write_text(TEXT)
     Path("other.txt").write_text("that is not the question to be\n" * 8)
-    Path("mine_for_cli.py").write_text(
-        "import numpy as np, tinygrad_rnn as tr\n"
-        "class Leaky(tr.RNNCell):\n"
-        "    def __call__(self, x, state):\n"
-        "        h = 0.5 * state + 0.5 * super().__call__(x, state)[0]\n"
-        "        return h, h\n"
-        "def make(vocab_size, config, rng):\n"
-        "    return tr.RNNLM(vocab_size, 6, 7, rng, cell='gru', layers=2)\n"
-        "def nothing(vocab_size, config, rng):\n"
-        "    return 3\n"
-    )
-    yield tmp_path
-    sys.modules.pop("mine_for_cli", None)
+    return tmp_path
 
 
 def arrays(path):
@@ -65,6 +54,23 @@ def test_a_finished_run_is_made_longer(folder, capsys):
     assert "resumed     after 30 updates" in out
     assert arrays("run") == arrays("whole")
     assert len(Path("run/metrics.jsonl").read_text().splitlines()) == 4
+
+
+def test_save_takes_a_file_of_either_format_or_a_folder(folder, capsys, monkeypatch):
+    pytest.importorskip("safetensors", reason="the extra [safetensors]")
+    Path("old.safetensors").mkdir()
+    kept = {}
+    for name in ("m.npz", "m.safetensors", "v0.5", "old.safetensors"):
+        assert main(["train", "play.txt", *SMALL, "--epochs", "1", "--save", name, "--force"]) == 0
+        assert Path(name).is_dir() == (name in ("v0.5", "old.safetensors"))
+        assert main(["train", "--resume", name, "--epochs", "2", "--no-progress"]) == 0
+        assert main(["evaluate", name, "play.txt", "--held-out"]) == 0
+        kept[name] = arrays(name)
+    assert kept["m.npz"] == kept["m.safetensors"] == kept["v0.5"] == kept["old.safetensors"]
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    before = sorted(Path().rglob("*"))
+    assert "tinygrad_rnn[safetensors]" in failed(capsys, "train", "play.txt", *SMALL, "--save", "new/n.safetensors")
+    assert sorted(Path().rglob("*")) == before
 
 
 def test_what_cannot_be_resumed(folder, capsys):
@@ -152,20 +158,6 @@ def test_a_folder_that_cannot_be_written_to(folder, capsys):
         Path("a").chmod(0o700)
 
 
-def test_a_cell_and_a_model_of_the_users(folder, capsys):
-    assert main(["train", "play.txt", *SMALL, "--cell", "mine_for_cli:Leaky", "--save", "a"]) == 0
-    assert main(["train", "play.txt", *SMALL, "--model", "mine_for_cli:make", "--save", "b"]) == 0
-    assert type(load_model("a").model.layers[0]).__name__ == "Leaky"
-    assert load_model("b").model.parameters()["layers.1.Wh"].shape == (7, 21)
-    for name in "ab":
-        assert main(["evaluate", name, "play.txt", "--held-out"]) == 0
-        assert main(["generate", name, "--length", "5"]) == 0
-    assert main(["train", "--resume", "b", "--epochs", "3", "--no-progress"]) == 0
-    capsys.readouterr()
-    assert "must return a Module" in failed(capsys, "train", "play.txt", *SMALL, "--model", "mine_for_cli:nothing")
-    assert "has no 'Lost'" in failed(capsys, "train", "play.txt", *SMALL, "--cell", "mine_for_cli:Lost")
-
-
 @pytest.mark.nightly
 def test_start_from_another_model(folder, capsys):
     assert main(["train", "play.txt", *SMALL, "--epochs", "6", "--save", "a"]) == 0
@@ -198,6 +190,31 @@ def test_held_out_and_test_texts_of_their_own(folder, capsys):
     assert found["nats"] < best  # three tokens less without what comes before them
 
 
+@pytest.mark.parametrize("corpus", ["play.txt", ""])
+def test_what_a_run_with_a_validation_text_held_out(folder, capsys, corpus):
+    """Nothing of the training text, which another text is measured instead of."""
+    texts = [*([corpus] if corpus else []), "--valid", "other.txt", "--max-tokens", "3000"]
+    assert main(["train", *texts, *SMALL, "--epochs", "1", "--save", "a"]) == 0
+    best = json.loads(Path("a/metrics.jsonl").read_text())["valid_nats"]
+    for arguments in (["--held-out"], ["other.txt", "--held-out"], *([] if corpus else [[]])):
+        capsys.readouterr()
+        assert main(["evaluate", "a", *arguments, "--json"]) == 0
+        captured = capsys.readouterr()
+        assert json.loads(captured.out)["nats"] == pytest.approx(best, rel=1e-6)
+        assert captured.err == ""
+    assert main(["evaluate", "a", "--held-out"]) == 0
+    assert re.search(r"^text +other.txt, which training held out$", capsys.readouterr().out, re.MULTILINE)
+    for command in ("evaluate", "truncation", "graph"):
+        message = failed(capsys, command, "a", "play.txt", "--held-out")
+        assert f"{command}: the model was trained with --valid other.txt, so no part of 'play.txt' was" in message
+        if corpus:
+            assert "(--held-out alone uses 'other.txt'" in failed(capsys, command, "a")
+    assert main(["truncation", "a", "--held-out", "--steps", "9", "--policies", "full"]) == 0
+    assert "the first 4 x 9 tokens of other.txt, which" in capsys.readouterr().out
+    assert main(["graph", "a", "--held-out", "--out", "g.svg"]) == 0
+    assert "4 x 8 tokens of other.txt, which" in capsys.readouterr().out
+
+
 def test_text_from_stdin(folder, capsys, monkeypatch):
     def given(data):
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
@@ -214,6 +231,58 @@ def test_text_from_stdin(folder, capsys, monkeypatch):
     assert math.isclose(from_stdin["perplexity"], math.exp(from_stdin["nats"]))
     given(b"to\xe9be")
     assert "stdin is not utf-8 at byte offset 2" in failed(capsys, "evaluate", "a", "-")
+
+
+def test_a_text_from_stdin_is_needed_again(folder, capsys, monkeypatch):
+    def given(data=b""):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+    given(TEXT.encode())
+    assert main(["train", "-", *SMALL, "--epochs", "1"]) == 0
+    assert re.search(r"^corpus +stdin, word level$", capsys.readouterr().out, re.MULTILINE)
+    run, resume = "runs/stdin-lstm-1", ["--resume", "runs/stdin-lstm-1", "--epochs", "2", "--no-progress"]
+    given()
+    assert "pass the same text there again, or name a file with it beside --resume" in failed(capsys, "train", *resume)
+    for flags in ([], ["--held-out"]):
+        message = failed(capsys, "evaluate", run, *flags)
+        assert "the model was trained on a text from stdin; pass - with the same text on stdin again" in message
+    given(TEXT.encode())
+    assert main(["train", *resume]) == 0
+    assert main(["train", "play.txt", *resume, "--epochs", "3"]) == 0
+    given(TEXT.encode())
+    capsys.readouterr()
+    assert main(["evaluate", run, "-", "--held-out"]) == 0
+    captured = capsys.readouterr()
+    assert "the held-out part of stdin" in captured.out
+    assert captured.err == ""  # the run has a file by now, which the baselines count
+
+
+def test_stdin_is_read_once(folder, capsys, monkeypatch):
+    def given(data):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+    for level in ("word", "byte"):
+        given(TEXT.encode())
+        assert "another argument has read it" in failed(capsys, "train", "-", "--valid", "-", "--level", level, *SMALL)
+    given(TEXT.encode())
+    assert main(["train", "-", *SMALL, "--epochs", "1", "--repeat", "2"]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "runs/stdin-lstm-1", "play.txt"]) == 0
+    assert "no baselines: the training text was read from stdin; --baseline" in capsys.readouterr().err
+    given(TEXT.encode())
+    assert main(["train", "play.txt", "--valid", "-", *SMALL, "--epochs", "1", "--save", "b"]) == 0
+    assert "(- --held-out uses 'stdin', which" in failed(capsys, "evaluate", "b")
+    assert "held out a text from stdin; pass - --held-out with the same" in failed(
+        capsys, "evaluate", "b", "--held-out"
+    )
+    given(TEXT.encode())
+    assert main(["evaluate", "b", "-", "--held-out"]) == 0
+    assert "stdin, which training held out" in capsys.readouterr().out
+    given(b"")
+    assert "pass the same text there again" in failed(capsys, "train", "--resume", "b", "--epochs", "2")
+    for text in (["-"], ["play.txt", "--test", "-"]):
+        message = failed(capsys, "sweep", *text, *SMALL[:-1], "--search", "lr=log:1e-3:1e-1")
+        assert "must be a file, since each trial reads it; got '-', stdin" in message
 
 
 def test_score_says_the_nats_of_each_line(folder, capsys):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -64,6 +65,10 @@ def test_a_sweep_and_more_of_it(folder, capsys):
     assert [json.loads(line)["valid_nats"] for line in Path("again/metrics.jsonl").read_text().splitlines()] == losses(
         best
     )
+
+    assert main(["sweep", "play.txt", *SMALL, "--search", "lr=choice:0.1", "--trials", "1", "--out", "sw ü"]) == 0
+    again = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    assert again == ["again", "tinygrad-rnn", "train", "--config", "sw ü/trial-0000/config.toml"]
 
     assert "another hidden_size" in refused(capsys, "sweep", "--out", "sw", "--hidden-size", "7")
     other = ["--search", "lr=log:1e-3:1e-2", "--sampler", "tpe"]

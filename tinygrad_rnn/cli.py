@@ -39,6 +39,26 @@ _THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLI
 
 
 class _Parser(argparse.ArgumentParser):
+    _retries = False
+
+    def parse_known_args(  # type: ignore[override]  # its overloads are for namespaces of any class
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse, again with flags between the other arguments if some of these were left over.
+
+        argparse fills the positionals of one place at once, so that in "MODEL --json CORPUS" CORPUS would be left over.
+        """
+        found, rest = super().parse_known_args(args, namespace)
+        if rest and namespace is None and self._subparsers is None and not self._retries:
+            self._retries = True  # parse_known_intermixed_args calls this method
+            try:
+                again, left = self.parse_known_intermixed_args(args)
+            finally:
+                self._retries = False
+            if not left:
+                return again, left
+        return found, rest
+
     def error(self, message: str) -> NoReturn:
         """Print one line, without the usage; of several processes the first one does."""
         self.exit(BAD_INPUT, f"tinygrad-rnn: error: {message} (see {self.prog} --help)\n" * (launched_rank() == 0))
@@ -148,7 +168,9 @@ def _parser() -> argparse.ArgumentParser:
         f"{', '.join(ready_configs())}; list: describe these",
     )
     train.add_argument(
-        "--save", metavar="PATH", help="a model file ending with .npz, or a folder (default: a new one in runs/)"
+        "--save",
+        metavar="PATH",
+        help="a model file ending with .npz or .safetensors, or a folder (default: a new one in runs/)",
     )
     train.add_argument("--resume", metavar="PATH", help="continue the run in this folder, or of this model file")
     train.add_argument(
@@ -170,7 +192,9 @@ def _parser() -> argparse.ArgumentParser:
             "corpus", nargs="?", help="text file, utf-8 (default: the held-out part of the text that Python carries)"
         )
         command.add_argument(
-            "--held-out", action="store_true", help="use only the end of the corpus, as long as training held out"
+            "--held-out",
+            action="store_true",
+            help="use only what training held out: the end of the corpus or, without one, the text of train --valid",
         )
     evaluate.add_argument(
         "--batch-size", type=count, help="N, streams that the text is read as; 1 is slower (default: that of training)"
@@ -250,7 +274,9 @@ def _parser() -> argparse.ArgumentParser:
         "corpus", nargs="?", help="text file that a saved model reads (default: the held-out part of Python's own text)"
     )
     graph.add_argument(
-        "--held-out", action="store_true", help="use only the end of the corpus, as training held it out"
+        "--held-out",
+        action="store_true",
+        help="use only what training held out: the end of the corpus or, without one, the text of train --valid",
     )
     graph.add_argument(
         "--view",

@@ -165,7 +165,8 @@ class TrainConfig:
         names = [field.name for field in dataclasses.fields(cls)]
         for name in values:
             if name not in names:
-                close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+                begun = [known for known in names if name and known.startswith(str(name))]
+                close = begun or difflib.get_close_matches(name, names, n=1)
                 hint = f"did you mean {close[0]!r}?" if close else f"known settings: {', '.join(names)}"
                 raise ConfigError(f"{source}: unknown setting {name!r}; {hint}")
         make: Callable[..., TrainConfig] = cls

@@ -251,6 +251,43 @@ def test_a_full_disk_is_an_error_with_a_name_and_is_gone_on_from(tmp_path, monke
     assert len(prepare_corpus([tmp_path / "a"], out, "word", held_out=0)) == 250
 
 
+@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device"), RuntimeError()])
+def test_what_fails_before_its_first_point_leaves_nothing(there, error, tmp_path):
+    (tmp_path / "a").write_text("a b c a\n" * 50)
+    out = tmp_path / "some" / "out"
+    if there:
+        out.mkdir(parents=True)
+    before = sorted(tmp_path.rglob("*"))
+
+    def fails(done, tokens):
+        raise error
+
+    with pytest.raises(type(error)):
+        prepare_corpus([tmp_path / "a"], out, "word", held_out=0, on_progress=fails)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert len(prepare_corpus([tmp_path / "a"], out, "word", held_out=0, min_count=2)) == 250
+
+
+def test_what_was_read_is_kept_unless_no_corpus_can_be_made_of_it(tmp_path):
+    (tmp_path / "a").write_text("a b c a\n" * 50)
+    out, files = tmp_path / "out", [tmp_path / "a"]
+
+    def fails(done, tokens):
+        if done > 100:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare_corpus(files, out, "word", every=50, on_progress=fails)
+    with pytest.raises(ConfigError, match="unfinished preparation of other files"):
+        prepare_corpus(files, out, "word", min_count=1000)
+    assert out.exists()
+    assert len(prepare_corpus(files, out, "word", every=50)) == 250
+    with pytest.raises(CorpusError, match="no token appears min_count = 1000 times"):
+        prepare_corpus(files, tmp_path / "other", "word", min_count=1000, every=50)
+    assert not (tmp_path / "other").exists()
+
+
 def test_a_killed_preparation_goes_on(tmp_path):
     assert killed_preparations(tmp_path, 3, np.random.default_rng(0)) == 3
 

@@ -1,7 +1,9 @@
 """Metrics for other programs: a CSV file, and event files of TensorBoard, read back."""
 
 import csv
+import importlib.util
 import json
+import os
 import struct
 import sys
 from pathlib import Path
@@ -68,8 +70,50 @@ def test_a_callback_with_a_state_must_be_there_again(tmp_path):
         trainer([tr.Callback()], 2, checkpoints=tmp_path).resume()
 
 
+def unwritable(path):
+    path.mkdir()
+    path.chmod(0o500)
+    return path / "m"
+
+
+PLACES = {
+    "there is no folder": lambda path: path / "no" / "such" / "m",
+    "not a folder": lambda path: path / "file" / "m",
+    "cannot be written to": lambda path: unwritable(path / "closed"),
+    "must be a file, got the folder": lambda path: path,
+}
+
+
+@pytest.mark.parametrize("message", PLACES)
+def test_what_cannot_be_written_is_said_before_the_first_epoch_ends(tmp_path, message):
+    (tmp_path / "file").touch()
+    place = PLACES[message](tmp_path)
+    if message == "cannot be written to" and os.access(place.parent, os.W_OK):
+        pytest.skip("root may write anywhere")
+    seen = []
+    writers = [lambda: tr.CSVMetrics(place)]
+    if place.parent.exists() and place != tmp_path and importlib.util.find_spec("tensorboardX"):
+        writers.append(lambda: tr.TensorBoard(place, every=0))  # it makes the folder, if it can
+    for make in writers:
+        before = sorted(tmp_path.rglob("*"))
+        run = trainer([lambda record: seen.append(record), make()])
+        with pytest.raises(tr.ConfigError, match=message):
+            run.fit()
+        assert run.run.updates == 1
+        assert (seen, sorted(tmp_path.rglob("*"))) == ([], before)
+
+
+def test_a_device_is_written_to_and_a_folder_is_made(tmp_path):
+    made = [tr.CSVMetrics("/dev/null")]
+    if importlib.util.find_spec("tensorboardX"):
+        made.append(tr.TensorBoard(tmp_path / "a" / "b", every=0))
+    assert len(trainer(made).fit().records) == 3
+    assert len(list(tmp_path.rglob("*.*"))) == len(made) - 1
+
+
 def test_without_tensorboardx_an_error_names_the_extra(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    for name in ("tensorboardX", "tensorboardX.event_file_writer"):  # another test may have imported it
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(tr.ConfigError, match=r'pip install "tinygrad_rnn\[tensorboard\]"'):
         tr.TensorBoard(tmp_path)
     monkeypatch.chdir(tmp_path)

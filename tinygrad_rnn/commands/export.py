@@ -26,7 +26,7 @@ def export(arguments: argparse.Namespace) -> int:
     path = Path(arguments.out or model_file(arguments.model).with_suffix(chosen.ending))
     source = source_of_module(model, streams=arguments.streams, steps=arguments.steps)
     written = chosen.write(source, path, **options)
-    kind = describe(model.config) if isinstance(model, SavedModel) else type(model).__name__
+    kind = describe(model.config, model.model) if isinstance(model, SavedModel) else type(model).__name__
     assert source.module is not None
     row("model", f"{kind}, {source.module.parameter_count():,} parameters")
     for file in written:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,8 +21,8 @@ from ..errors import ConfigError
 
 _DONE = Text("{right} of {count} solved", "已完成 {right}/{count}")
 _WROTE = Text(
-    "wrote {path}; write its functions, then: tinygrad-rnn lesson {number} {path}",
-    "已写入 {path}；完成其中的函数后运行：tinygrad-rnn lesson {number} {path}",
+    "wrote {path}; write its functions, then: tinygrad-rnn lesson {number} {command}",
+    "已写入 {path}；完成其中的函数后运行：tinygrad-rnn lesson {number} {command}",
 )
 _START = Text(
     "a file to start from: tinygrad-rnn lesson {number} --start my.py",
@@ -83,7 +84,7 @@ def _start(chosen: Lesson, path: Path, language: Language) -> int:
         raise ConfigError(
             f"lesson: {str(path)!r} exists already; name a new file, so that none of your work is lost"
         ) from None
-    print(_WROTE.filled(path=path, number=chosen.number)[language])
+    print(_WROTE.filled(path=path, command=shlex.quote(str(path)), number=chosen.number)[language])
     return 0
 
 

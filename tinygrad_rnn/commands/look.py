@@ -43,7 +43,7 @@ def graph(arguments: argparse.Namespace) -> int:
         model, config, vocabulary = load_model(arguments.model)
         corpus, described = text_for(arguments, config, vocabulary)
         ids, targets = first_window("graph", corpus, described, arguments.batch_size, T)
-        title, note = describe(config), f"{arguments.batch_size} x {T} tokens of {described}"
+        title, note = describe(config, model), f"{arguments.batch_size} x {T} tokens of {described}"
     else:
         model, ids, targets = small_model(arguments.model, T, arguments.layers)
         title, note = arguments.model.rpartition(":")[2], f"a small model, {T} random tokens"

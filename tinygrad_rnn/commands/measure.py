@@ -7,6 +7,7 @@ import importlib.util
 import json
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -43,7 +44,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
         about = {"unknown_rate": corpus.unknown_rate, "batch_size": found.batch_size, "baselines": means}
         print(json.dumps({**values, **about}))
         return 0
-    row("model", f"{describe(config)}, {model.parameter_count():,} parameters")
+    row("model", f"{describe(config, model)}, {model.parameter_count():,} parameters")
     row("text", described)
     row("", f"{len(corpus):,} tokens, {corpus.unknown_rate:.1%} of them unknown")
     if found.batch_size < N:
@@ -129,6 +130,12 @@ def truncation(arguments: argparse.Namespace) -> int:
     """Report what truncation does to the gradient of a model; return 0."""
     if arguments.plot and importlib.util.find_spec("matplotlib") is None:
         raise ConfigError('truncation: --plot needs matplotlib: pip install "tinygrad_rnn[plot]"')
+    for text in arguments.policies or ():
+        if Path(text).exists():
+            raise ConfigError(
+                f"truncation: --policies takes policies such as chunked:35, got the file {text!r}; a text to measure "
+                "on comes before --policies"
+            )
     policies = (
         [parse_policy(text, argument="truncation: --policies") for text in arguments.policies]
         if arguments.policies
@@ -145,7 +152,7 @@ def truncation(arguments: argparse.Namespace) -> int:
         print(report.to_json())
     else:
         fresh = ", fresh weights" if arguments.fresh else ""
-        row("model", f"{describe(config)}, {model.parameter_count():,} parameters{fresh}")
+        row("model", f"{describe(config, model)}, {model.parameter_count():,} parameters{fresh}")
         row("text", f"the first {N} x {T} tokens of {described}")
         print("\n" + report.table())
     if arguments.plot:

@@ -9,6 +9,7 @@ from typing import TypedDict
 
 from ..config import TrainConfig
 from ..data.text import Level, detokenize
+from ..nn.module import Module
 from ..training.inference.evaluation import perplexity, written
 
 
@@ -30,11 +31,20 @@ def score_text(nats: float, level: Level) -> str:
     return f"{written(nats, 3)} nats/token, perplexity {written(perplexity(nats), 1)}"
 
 
-def describe(config: TrainConfig) -> str:
-    """Return a description of a configuration's model."""
+def describe(config: TrainConfig, model: Module) -> str:
+    """Return a description of the model of a configuration; of one that the user's own function makes, what is known.
+
+    >>> from tinygrad_rnn.training.language.build import make_model
+    >>> config = TrainConfig(cell="gru", hidden_size=4)
+    >>> describe(config, make_model(config, vocab_size=10))
+    'gru, 1 layer of 4 units, embedding 4, float32'
+    """
+    dtypes = " and ".join(sorted({str(array.dtype) for array in model.parameters().values()}))
+    if config.model:
+        return f"{config.model}, {dtypes}"
     layers = "1 layer" if config.layers == 1 else f"{config.layers} layers"
     sizes = f"{config.hidden_size} units, embedding {config.embedding_width}{' (tied)' if config.tied else ''}"
-    return f"{config.cell}, {layers} of {sizes}, {config.dtype}"
+    return f"{config.cell}, {layers} of {sizes}, {dtypes}"
 
 
 def readable(tokens: list[str], level: Level) -> str:

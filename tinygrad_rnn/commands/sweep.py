@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -70,6 +71,9 @@ def _opened(arguments: argparse.Namespace) -> Sweep:
             )
         return there
     config = resolved(arguments)
+    for name in ("corpus", "valid", "test"):
+        if getattr(config, name) == "-":
+            raise ConfigError(f"sweep: {name} must be a file, since each trial reads it; got '-', stdin")
     training_texts(config)  # errors in the text come before the first trial
     folder = folder or next(path for path in numbered(_SWEEPS, run_name(config)) if not path.exists())
     made = Sweep(folder, config, search, arguments.sampler or "tpe", arguments.pruner or "median")
@@ -153,4 +157,4 @@ def _print_table(arguments: argparse.Namespace, found: Sweep) -> None:
     if best is not None:
         files = found.files(best.number)
         row("best", f"trial {best.number}, {files.model}")
-        row("again", f"tinygrad-rnn train --config {files.config}")
+        row("again", f"tinygrad-rnn train --config {shlex.quote(str(files.config))}")

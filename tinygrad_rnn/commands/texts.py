@@ -28,11 +28,24 @@ _MOST_COUNTED = 10_000_000
 def text_at(path: str, level: Level = "word") -> str | bytes:
     """Return the text of a file, of stdin for "-", or Python's own without a path; at level "byte" its bytes."""
     if path == "-":
+        if sys.stdin.isatty():
+            note("reading a text from stdin, up to Ctrl-D")
         data = sys.stdin.buffer.read()
+        if not data:
+            raise CorpusError("stdin is empty: no text was passed there, or another argument has read it already")
         return data if level == "byte" else decode_text("stdin", data)
     if not path:
         return embedded_text().encode() if level == "byte" else embedded_text()
     return read_bytes(path) if level == "byte" else read_text(path)
+
+
+def called(path: str) -> str:
+    """Return what a text is called in what is printed.
+
+    >>> called("poem.txt"), called("-")
+    ('poem.txt', 'stdin')
+    """
+    return {"": EMBEDDED, "-": "stdin"}.get(path, path)
 
 
 def corpus_at(path: str, level: Level, vocabulary: Vocabulary, max_tokens: int | None = None) -> Corpus:
@@ -88,14 +101,17 @@ def prepared_settings(values: Mapping[str, object]) -> dict[str, object]:
 
 
 def text_for(arguments: argparse.Namespace, config: TrainConfig, vocabulary: Vocabulary) -> tuple[Corpus, str]:
-    """Return the text that a trained model is measured on, and a description of it."""
+    """Return the text that a trained model is measured on, and a description of it.
+
+    Raises:
+        ConfigError: if no text is named and none can be taken instead, or what is asked for was trained on.
+    """
     level = cast(Level, config.level)
+    if config.valid and (arguments.held_out or (arguments.corpus is None and not config.corpus)):
+        return _valid_text(arguments, config, vocabulary)
     if arguments.corpus is None and config.corpus:
-        raise ConfigError(
-            f"{arguments.command}: the model was trained on {config.corpus!r}; pass the text to use "
-            "(--held-out uses the part at its end that training held out)"
-        )
-    path, name = arguments.corpus or "", arguments.corpus or EMBEDDED
+        raise _not_named(arguments.command, config)
+    path, name = arguments.corpus or "", called(arguments.corpus or "")
     if not (arguments.held_out or arguments.corpus is None):
         return corpus_at(path, level, vocabulary), name
     first, corpus = corpus_at(path, level, vocabulary, config.max_tokens or None).split(config.held_out)
@@ -106,6 +122,35 @@ def text_for(arguments: argparse.Namespace, config: TrainConfig, vocabulary: Voc
     ):
         note("this is not the text that the model was trained on, or another version of it")
     return corpus, f"the held-out part of {name}"
+
+
+def _not_named(command: str, config: TrainConfig) -> ConfigError:
+    """Return the error for a command without a text, for a model that was trained on a text of the user's."""
+    trained, wanted = repr(config.corpus), "the text to use"
+    if config.corpus == "-":
+        trained, wanted = "a text from stdin", "- with the same text on stdin again, or another text"
+    held_out = "--held-out uses the part at its end that training held out"
+    if config.valid:
+        alone = "- --held-out" if config.valid == "-" else "--held-out alone"
+        held_out = f"{alone} uses {called(config.valid)!r}, which training held out"
+    return ConfigError(f"{command}: the model was trained on {trained}; pass {wanted} ({held_out})")
+
+
+def _valid_text(arguments: argparse.Namespace, config: TrainConfig, vocabulary: Vocabulary) -> tuple[Corpus, str]:
+    """Return the text that was held out with `train --valid`; all of the training text was trained on then."""
+    if arguments.corpus not in (None, config.valid):
+        raise ConfigError(
+            f"{arguments.command}: the model was trained with --valid {config.valid}, so no part of "
+            f"{arguments.corpus!r} was held out; leave out the text to use {config.valid!r}, or --held-out to use all "
+            f"of {arguments.corpus!r}"
+        )
+    if config.valid == "-" and arguments.corpus is None:
+        raise ConfigError(
+            f"{arguments.command}: training held out a text from stdin; pass - --held-out with the same text on stdin "
+            "again, or a file with it instead"
+        )
+    corpus = corpus_at(config.valid, cast(Level, config.level), vocabulary)
+    return corpus, f"{called(config.valid)}, which training held out"
 
 
 class Baseline(NamedTuple):
@@ -143,6 +188,11 @@ def baselines(
     level = cast(Level, config.level)
     if arguments.baseline is not None:
         counted = corpus_at(arguments.baseline, level, vocabulary)
+    elif config.corpus == "-":
+        note(
+            "no baselines: the training text was read from stdin; --baseline FILE counts a file with it, or another one"
+        )
+        return {}
     elif config.corpus and not Path(config.corpus).exists():
         note(f"no baselines: the training text {config.corpus} is not there; --baseline FILE counts another one")
         return {}

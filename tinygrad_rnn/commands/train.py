@@ -15,7 +15,7 @@ import numpy as np
 from ..config import TrainConfig, config_file, read_toml, ready_configs
 from ..data.corpus import Corpus, unigram_nats
 from ..data.text import Level
-from ..errors import ConfigError
+from ..errors import ConfigError, CorpusError
 from ..parallel.group import Group
 from ..training.files.checkpoints import Checkpoints
 from ..training.inference.evaluation import evaluate, perplexity, written
@@ -31,10 +31,13 @@ from ..training.runs.records import Record
 from ..training.runs.writers import CSVMetrics, TensorBoard
 from .printing import describe, note, readable, row, score_text
 from .processes import of_this_run
-from .texts import EMBEDDED, corpus_at, line_start, prepared_settings, training_texts
+from .texts import called, corpus_at, line_start, prepared_settings, training_texts
 
 Texts: TypeAlias = tuple[Corpus, Corpus]
 _RUNS = "runs"
+_OTHER_FORMATS = frozenset(
+    {".pt", ".pth", ".ckpt", ".pkl", ".bin", ".h5", ".npy", ".onnx", ".c", ".py", ".wasm", ".html"}
+)
 _UPDATES = {
     "native": "compiled, replayed by the C library",
     "numpy": "compiled, replayed by NumPy",
@@ -52,8 +55,8 @@ def train(arguments: argparse.Namespace) -> int:
         for name, headline in ready_configs().items():
             print(f"{name:<15} {headline}")
         return 0
-    if arguments.save == "":
-        raise ConfigError("train: --save must be a folder or a file ending with .npz, got an empty text")
+    if arguments.save is not None:
+        _check_place(arguments.save)
     with of_this_run() as group:
         if arguments.resume is not None:
             return _resume(arguments, group)
@@ -64,6 +67,15 @@ def train(arguments: argparse.Namespace) -> int:
         if arguments.dry_run:
             return _dry_run(arguments, config, parts, group)
         return _run(arguments, config, parts, group)[0]
+
+
+def _check_place(path: str) -> None:
+    """Check that --save does not ask for a format that `train` does not write; a folder may be called anything else."""
+    expected = "train: --save must be a folder, or a model file ending with .npz or .safetensors, got"
+    if not path:
+        raise ConfigError(f"{expected} an empty text")
+    if Path(path).suffix.lower() in _OTHER_FORMATS and not Path(path).is_dir():
+        raise ConfigError(f"{expected} {path!r}; export writes a trained model in other formats")
 
 
 def _run(arguments: argparse.Namespace, config: TrainConfig, parts: Texts, group: Group) -> tuple[int, RunResult]:
@@ -106,7 +118,7 @@ def _resume(arguments: argparse.Namespace, group: Group) -> int:
     if arguments.config or arguments.save or arguments.force or arguments.dry_run or arguments.repeat > 1:
         raise ConfigError("train: --resume goes with neither --config, --save, --force, --dry-run nor --repeat")
     config = TrainConfig.from_mapping(cast(Notes, snapshot["notes"])["config"] | given, "train")
-    parts = training_texts(config)
+    parts = _same_texts(config)
     with _held_by_first(files.taken(), group) as taken:
         trainer = _trainer(arguments, config, parts, taken, group).resume()
         row("resumed", f"after {trainer.trainer.run.updates:,} updates")
@@ -116,15 +128,29 @@ def _resume(arguments: argparse.Namespace, group: Group) -> int:
         return _print_result(trainer, result, taken, baseline)
 
 
+def _same_texts(config: TrainConfig) -> Texts:
+    """Return the texts of a run that goes on."""
+    try:
+        return training_texts(config)
+    except CorpusError as error:
+        if "-" not in (config.corpus, config.valid):
+            raise
+        raise CorpusError(
+            f"train: {error}; the run was trained on a text from stdin: pass the same text there again, or name a file "
+            "with it beside --resume"
+        ) from error
+
+
 def _repeat(arguments: argparse.Namespace, config: TrainConfig, group: Group) -> int:
     """Train with several seeds, and print the mean and the standard deviation of the results."""
     if arguments.save or arguments.dry_run:
         raise ConfigError("train: --repeat makes a folder for each seed in runs/; leave out --save and --dry-run")
     found: list[float] = []
+    parts = training_texts(config)  # read once: it may be stdin
     for seed in range(config.seed, config.seed + arguments.repeat):
         row("seed", str(seed))
         each = config.replace(seed=seed)
-        code, result = _run(arguments, each, training_texts(each), group)
+        code, result = _run(arguments, each, parts, group)
         found.append(result.best.valid_perplexity)
         if code:
             return code
@@ -213,10 +239,10 @@ def _print_plan(trainer: LanguageTrainer, train_part: Corpus) -> float:
     """Print what will be done; return the perplexity of the unigram model."""
     config, held_out = trainer.config, trainer.held_out
     baseline = perplexity(unigram_nats(train_part, held_out))
-    row("corpus", f"{config.corpus or EMBEDDED}, {config.level} level")
+    row("corpus", f"{called(config.corpus)}, {config.level} level")
     row("", f"{len(train_part):,} training tokens, vocabulary {len(train_part.vocabulary):,}")
     row("", f"{len(held_out):,} held-out tokens, {held_out.unknown_rate:.1%} of them unknown")
-    row("model", describe(config) + f", {trainer.model.parameter_count():,} parameters")
+    row("model", f"{describe(config, trainer.model)}, {trainer.model.parameter_count():,} parameters")
     row("training", _plan(trainer))
     row("baseline", f"unigram perplexity {written(baseline, 1)} on the held-out part")
     return baseline
@@ -239,8 +265,9 @@ def given_settings(arguments: argparse.Namespace) -> dict[str, object]:
 
 def run_name(config: TrainConfig) -> str:
     """Return what the folders of runs are called, before their number."""
-    name = re.sub(r"[^\w-]+", "-", Path(config.corpus).stem) if config.corpus else "python-reference"
-    return f"{name}-{config.cell}"
+    text = Path(called(config.corpus)).stem if config.corpus else "python-reference"
+    module, _, name = (config.model or config.cell).rpartition(":")
+    return "-".join(re.sub(r"[^\w-]+", "-", part) for part in (text, module.rpartition(".")[2], name) if part)
 
 
 def _free_folder(config: TrainConfig) -> Path:
@@ -259,9 +286,10 @@ def _plan(trainer: LanguageTrainer) -> str:
 
 def _memory(trainer: LanguageTrainer) -> str:
     config = trainer.config
-    width = 4 if config.dtype == "float32" else 8
+    parameters = [parameter.data for parameter in trainer.model.parameters().values()]
     arrays = 2 + len(make_optimizer(config).slots)  # parameters, gradients, moments
-    held = trainer.model.parameter_count() * arrays * width
+    held = sum(array.nbytes for array in parameters) * arrays
+    width = max(array.itemsize for array in parameters)
     positions = config.batch_size * config.bptt
     logits = positions * len(trainer.vocabulary) * 3 * width  # logits, probabilities, cotangent
     return (

@@ -8,7 +8,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -55,7 +55,8 @@ def prepare_corpus(
     uint16 and uint32 that holds V. Meanwhile the folder holds the text as numbers of up to 4 bytes a token as well.
 
     A preparation that was killed goes on, when it is called in the same way again, from the last of the points that it
-    writes to the disk. The folder is a corpus once it is finished, and only then.
+    writes to the disk. The folder is a corpus once it is finished, and only then. One that fails before its first
+    point, or because no corpus can be made of what was read, leaves nothing behind.
 
     Args:
         files: of text, utf-8 (any bytes at level "byte"), read in order as one text, with a line end between two. "-"
@@ -108,8 +109,7 @@ def prepare_corpus(
     try:
         work.begin(force)
         if not work.done:
-            work.read(on_progress)
-            work.finish(vocabulary)
+            work.make(vocabulary, on_progress)
         work.clean()
     except OSError as error:
         error.filename = error.filename or os.fspath(out)  # a full disk is an error without a name
@@ -144,6 +144,8 @@ class _Work:
     sizes: list[int] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
     done: bool = False  # the corpus is there, and what it was made of may be removed
+    saved: bool = False  # there is a point to go on from
+    created: list[Path] = field(default_factory=list)  # folders that were not there before, the innermost first
 
     @property
     def folder(self) -> Path:
@@ -164,8 +166,28 @@ class _Work:
             )
         if self.folder.is_dir():
             shutil.rmtree(self.folder)
+        self.created = [path for path in (self.out, *self.out.parents) if not path.exists()]
         self.folder.mkdir(parents=True)
         self._save()
+
+    def make(self, given: Vocabulary | None, on_progress: Callable[[int, int], None] | None) -> None:
+        """Read the texts and finish the corpus; if that fails, leave only what another call can go on from."""
+        ended = False
+        try:
+            self.read(on_progress)
+            ended = True
+            self.finish(given)
+        except BaseException as error:
+            if not self.saved or (ended and isinstance(error, CorpusError | ConfigError)):
+                self._discard()
+            raise
+
+    def _discard(self) -> None:
+        """Remove what was begun."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(OSError):  # what others have put there stays
+            for path in self.created:
+                path.rmdir()
 
     def _goes_on(self) -> bool:
         """Read how far an earlier call came; return whether there was one."""
@@ -179,6 +201,7 @@ class _Work:
                 "choose another folder, or begin anew with --force"
             )
         self.position, self.sizes = Position(**found["position"]), found["sizes"]
+        self.saved = self.position != Position()
         self.runs, self.done = [Run(**run) for run in found["runs"]], found.get("done", False)
         return True
 
@@ -187,6 +210,7 @@ class _Work:
         names = ("settings", "position", "sizes", "runs", "done")
         values = {name: value for name, value in asdict(self).items() if name in names}
         write_atomically(self.folder / _PROGRESS, json.dumps(values))
+        self.saved = self.position != Position()
 
     def read(self, on_progress: Callable[[int, int], None] | None) -> None:
         """Read the texts to their end, and write their runs."""

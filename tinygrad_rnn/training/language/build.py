@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
 from ...config import TrainConfig
 from ...data.batches import OffsetBatches
 from ...errors import ConfigError
+from ...exits import INPUT_ERRORS
 from ...imports import import_object
 from ...nn.awd import AWDLM
 from ...nn.cells import output_size
@@ -57,7 +60,7 @@ def make_model(config: TrainConfig, vocab_size: int) -> RNNLM:
         vocab_size: V.
 
     Raises:
-        ConfigError: if the named object cannot be imported, or does not return a model.
+        ConfigError: if the named object cannot be imported, raises an error, or does not return a model.
 
     >>> make_model(TrainConfig(hidden_size=4), vocab_size=10).parameter_count()  # 10*4 + 4*16 + 4*16 + 16 + 4*10 + 10
     234
@@ -72,24 +75,54 @@ def make_model(config: TrainConfig, vocab_size: int) -> RNNLM:
 
 def _made(config: TrainConfig, vocab_size: int, rng: np.random.Generator) -> RNNLM:
     if config.model:
-        made: RNNLM = import_object("model", config.model)(vocab_size, config, rng)
-        if not all(callable(getattr(made, name, None)) for name in ("initial_state", "loss", "parameters")):
-            raise ConfigError(
-                f"model: {config.model} must return a Module with initial_state(batch_size) and "
-                f"loss(ids, targets, state, rng=rng), got {type(made).__name__}"
-            )
-        return made
-    return RNNLM(
-        vocab_size,
-        config.embedding_width,
-        config.hidden_size,
-        rng,
-        cell=import_object("cell", config.cell) if ":" in config.cell else config.cell,
-        layers=config.layers,
-        dropout=config.dropout,
-        tied=config.tied,
-        dtype=config.dtype,
+        return _own(config.model, vocab_size, config, rng)
+    cell = import_object("cell", config.cell) if ":" in config.cell else config.cell
+    sizes = vocab_size, config.embedding_width, config.hidden_size
+    with _named("cell", config.cell, "f(input_size, hidden_size, rng) that makes a cell"):
+        return RNNLM(
+            *sizes,
+            rng,
+            cell=cell,
+            layers=config.layers,
+            dropout=config.dropout,
+            tied=config.tied,
+            dtype=config.dtype,
+        )
+
+
+def _own(name: str, vocab_size: int, config: TrainConfig, rng: np.random.Generator) -> RNNLM:
+    """Return the model that a function of the user's makes."""
+    make = import_object("model", name)
+    with _named("model", name, "make(vocab_size, config, rng) that returns the model"):
+        made: RNNLM = make(vocab_size, config, rng)
+    expected = (
+        f"model: {name} must return a Module with initial_state(batch_size) and loss(ids, targets, state, rng=rng)"
     )
+    if not all(callable(getattr(made, method, None)) for method in ("initial_state", "loss", "parameters")):
+        raise ConfigError(f"{expected}, got {type(made).__name__}")
+    try:
+        inspect.signature(made.loss).bind(None, None, None, rng=None)
+        inspect.signature(made.initial_state).bind(1)
+    except TypeError as error:
+        raise ConfigError(f"{expected}; those of {type(made).__name__} take other arguments: {error}") from error
+    return made
+
+
+@contextmanager
+def _named(setting: str, name: str, expected: str) -> Iterator[None]:
+    """Name the user's function in what it raises, on one line; errors of this package say enough.
+
+    Raises:
+        ConfigError: for any error that is not one of this package's.
+    """
+    try:
+        yield
+    except INPUT_ERRORS:
+        raise
+    except Exception as error:  # whatever the user's function raises
+        raise ConfigError(
+            f"{setting}: {name} raised {type(error).__name__}: {error}; expected a function {expected}"
+        ) from error
 
 
 def awd_lm(vocab_size: int, config: TrainConfig, rng: np.random.Generator) -> AWDLM:

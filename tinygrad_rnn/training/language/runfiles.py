@@ -18,6 +18,7 @@ from ...files import append_whole, write_atomically, write_figure
 from ...nn.models import RNNLM
 from ..files.archive import MODEL_NAME
 from ..files.lock import folder_taken, made, remove_empty
+from ..files.safetensors import is_safetensors, packed
 from .modelfile import save_model
 from .records import EpochRecord
 
@@ -33,6 +34,8 @@ class RunFiles:
 
     >>> RunFiles.at("runs/poem").model.as_posix(), RunFiles.at("poem.npz").metrics.as_posix()
     ('runs/poem/model.npz', 'metrics.jsonl')
+    >>> RunFiles.at("poem.safetensors").model.as_posix()
+    'poem.safetensors'
     """
 
     model: Path
@@ -40,9 +43,10 @@ class RunFiles:
 
     @classmethod
     def at(cls, path: str | os.PathLike[str], force: bool = False) -> RunFiles:
-        """Return the files for a path: a model file if it ends with .npz, otherwise a folder for all files."""
+        """Return the files for a path: a model file if it ends with .npz or .safetensors, else a folder for all."""
         target = Path(path)
-        return cls(target if target.suffix == ".npz" else target / MODEL_NAME, force)
+        is_file = target.suffix.lower() == ".npz" or (is_safetensors(target) and not target.is_dir())
+        return cls(target if is_file else target / MODEL_NAME, force)
 
     @property
     def config(self) -> Path:
@@ -81,8 +85,10 @@ class RunFiles:
         """Check that there are no files of an earlier run; nothing is written.
 
         Raises:
-            ConfigError: if a file exists and `force` is off, or is a folder.
+            ConfigError: if a file exists and `force` is off, is a folder, or needs a library that is missing.
         """
+        if is_safetensors(self.model):
+            packed({}, {})  # that it can be written is known before the first epoch
         for path in (self.model, self.config, self.metrics, self.csv, self.curve):
             if path.is_dir():
                 raise ConfigError(f"{path} is a folder; choose another place to save")

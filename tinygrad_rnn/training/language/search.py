@@ -66,6 +66,8 @@ class Dimension:
             TrainConfig.from_mapping({name: 0}, "sweep")  # the error that names the closest setting
         try:
             made = cls._made(name, kind, rest[0] if rest else "", type(setting))
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from error
         except (ValueError, KeyError) as error:
             numbers = isinstance(setting, int | float) and not isinstance(setting, bool)
             fitting = _KINDS if numbers else "choice:A,B,..."
@@ -79,7 +81,7 @@ class Dimension:
         if kind == "choice":
             choices = tuple(_value(one, of) for one in rest.split(","))
             if len(set(choices)) < len(choices):
-                raise ValueError("the same choice twice")
+                raise ConfigError(f"the choices must differ, got {', '.join(map(str, choices))}")
             return cls(name, choices)
         low, high, *step = rest.split(":")
         whole = kind == "int" or (kind == "log" and of is int)
@@ -87,8 +89,12 @@ class Dimension:
             raise ValueError("of another kind")
         number = int if whole else float
         made = cls(name, low=number(low), high=number(high), log=kind == "log", step=int(step[0]) if step else 1)
-        if (made.log and made.low <= 0) or made.low >= made.high or made.step < 1:
-            raise ValueError("the limits are in the wrong order")
+        if made.log and not made.low > 0:
+            raise ConfigError(f"LOW must be above 0 for log, got {low}")
+        if not made.low < made.high:
+            raise ConfigError(f"LOW must be below HIGH, got {low} and {high}")
+        if made.step < 1:
+            raise ConfigError(f"STEP must be 1 or more, got {made.step}")
         return made
 
     def propose(self, trial: Trial) -> Value:
@@ -123,7 +129,9 @@ def parse_search(texts: Iterable[str]) -> dict[str, str]:
     for text in texts:
         name, equals, described = text.partition("=")
         if not equals:
-            raise ConfigError(f"sweep: --search takes SETTING={_KINDS}; got {text!r}")
+            raise ConfigError(
+                f"sweep: --search takes SETTING={_KINDS}; got {text!r} (a text to train on comes before it)"
+            )
         name = name.strip().replace("-", "_")
         if name in found:
             raise ConfigError(f"sweep: --search has {name} twice")

@@ -31,10 +31,11 @@ class CSVMetrics(Callback):
     metric, its field is empty.
 
     Args:
-        path: the file; its folder exists when the first epoch ends.
+        path: the file; its folder exists when the run starts.
         row: the columns of an epoch; None: `Record.values`.
 
     Raises:
+        ConfigError: at the first update, if there is no such folder, or no file can be written there.
         OSError: after an epoch, if the file cannot be written.
 
     >>> import tempfile, numpy as np, tinygrad_rnn as tr
@@ -51,6 +52,17 @@ class CSVMetrics(Callback):
     def __init__(self, path: str | os.PathLike[str], *, row: Row | None = None) -> None:
         self.path = Path(path)
         self._row = Record.values if row is None else row
+        self._checked = False
+
+    def on_update(self, trainer: Trainer, result: StepResult) -> None:
+        """Check once, at the start of the run, that the file can be written."""
+        if not self._checked:
+            target = Path(os.path.realpath(self.path))
+            if target.is_dir():
+                raise ConfigError(f"CSVMetrics: path must be a file, got the folder {str(self.path)!r}")
+            if target.is_file() or not target.exists():  # others, such as /dev/stdout, are written to directly
+                _check_folder("CSVMetrics: path", self.path, target.parent)
+            self._checked = True
 
     def on_epoch(self, trainer: Trainer, record: Record) -> None:
         """Write the file."""
@@ -74,7 +86,8 @@ class TensorBoard(Callback):
         row: the metrics of an epoch; None: `Record.values`. Numbers among them are written, except the epoch and step.
 
     Raises:
-        ConfigError: if `every` is out of range, or tensorboardX is missing (the extra tinygrad_rnn[tensorboard]).
+        ConfigError: if `every` is out of range, or tensorboardX is missing (the extra tinygrad_rnn[tensorboard]); at
+            the first update, if the folder cannot be made or written to.
     """
 
     def __init__(self, folder: str | os.PathLike[str], *, every: int = 50, row: Row | None = None) -> None:
@@ -91,9 +104,14 @@ class TensorBoard(Callback):
         self._row = Record.values if row is None else row
         self._events, self._open = event_pb2, EventsWriter
         self._writer: EventsWriter | None = None
+        self._checked = False
 
     def on_update(self, trainer: Trainer, result: StepResult) -> None:
-        """Write the point of an update, if one is due."""
+        """Write the point of an update, if one is due; at the start of the run, check that there is a place for it."""
+        if not self._checked:
+            there = next(path for path in (self.folder.absolute(), *self.folder.absolute().parents) if path.exists())
+            _check_folder("TensorBoard: folder", self.folder, there)
+            self._checked = True
         step = trainer.run.updates
         if self.every and step % self.every == 0:
             values = {"loss": result.loss, "lr": result.lr, "gradient_norm": result.gradient_norm}
@@ -125,3 +143,20 @@ class TensorBoard(Callback):
                 point.summary.value.add(tag=name, simple_value=value)
         self._writer.write_event(point)
         self._writer.flush()
+
+
+def _check_folder(argument: str, path: Path, folder: Path) -> None:
+    """Check at the start of a run, which may be long, that what a writer will write has a place.
+
+    Raises:
+        ConfigError: if there is no such folder, or nothing can be written there.
+    """
+    if not folder.exists():
+        reason = f"there is no folder {str(folder)!r}; make it first"
+    elif not folder.is_dir():
+        reason = f"{str(folder)!r} is not a folder; choose another place"
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        reason = f"{str(folder)!r} cannot be written to; choose another place"
+    else:
+        return
+    raise ConfigError(f"{argument} is {str(path)!r}, but {reason}")
