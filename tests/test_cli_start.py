@@ -28,6 +28,7 @@ def test_help_and_version_without_numpy():
 
 INTERRUPTED = """
 import os, runpy, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that run in the background ignore it
 name = sys.argv.pop(1)
 
 class Finder:

@@ -224,7 +224,7 @@ def step(xs, h):
         (lambda: under(tr.Full(), cell=cell_of(tr.RNNCell), order=2), tr.ConfigError, "use unroll with cut_every="),
         (lambda: under(tr.Full(), cell=Plain()), tr.DTypeError, "has no parameters, so truncation changes nothing"),
         (lambda: under(Upper()), tr.ConfigError, r"triangular \(T, T\) = \(5, 5\) matrix, got entries above the d"),
-        (lambda: under(Misplaced()), tr.ConfigError, "its grain must divide 1"),
+        (lambda: under(Misplaced()), tr.ConfigError, "Misplaced: scale.. is not 1 at edge"),
         (lambda: check_grads(model_of(), IDS[0], IDS[0], truncation=tr.Full()), tr.ShapeError, "ids and targets"),
     ],
 )
