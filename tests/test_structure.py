@@ -179,7 +179,7 @@ BUDGET = {
     "metrics": 357,
     "ops": 4396,
     "nn": 3696,
-    "training": 7470,
+    "training": 7527,
     "graphs": 6950,
     "pictures": 2599,
     "engine": 3543,

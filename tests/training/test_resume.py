@@ -8,6 +8,7 @@ from training.runs import Reader, endless, line, linear, reader, results, sequen
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.optim import SGD, Adam, Plateau
+from tinygrad_rnn.training.runs.settings import settings_of
 
 
 @pytest.mark.sample(1)
@@ -146,6 +147,48 @@ def test_a_run_that_a_callback_ended_stays_ended_and_says_so(tmp_path):
     assert resumed.fit().records == ended.records
     resumed.run.stop = False
     assert results(resumed, resumed.fit()) == expected
+
+
+def of_pairs(model, batch):
+    return tr.mse(model(batch[0]), batch[1])
+
+
+def run_of(folder, rows=12, optimizer=Adam, **settings):
+    data = [(np.full((2, 3), float(n)), np.ones((2, 1))) for n in range(rows)]
+    settings = {"optimizer": optimizer(0.01), "epochs": 2, "progress": False} | settings
+    return tr.Trainer(linear(), of_pairs, data, checkpoints=folder, **settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"rows": 6}, "batches of an epoch 12, now 6"),
+        ({"optimizer": lambda _: Adam(0.5)}, r"optimizer Adam\(lr=0.01, .*, now Adam\(lr=0.5, "),
+        ({"optimizer": tr.optim.AdamW}, r"optimizer Adam\(.*, now AdamW\("),
+        ({"clip": 1.0}, r"clip inf, now 1.0"),
+        ({"accumulate": 2}, "accumulate 1, now 2"),
+        ({"seed": 1}, "seed 0, now 1"),
+        ({"monitor": "accuracy", "maximize": True}, "monitor 'loss', now 'accuracy'; maximize False, now True"),
+    ],
+    ids=lambda part: str(part)[:30] if isinstance(part, dict) else "",
+)
+def test_a_run_that_goes_on_with_other_settings_is_noticed(tmp_path, settings, words):
+    run_of(tmp_path).fit()
+    with pytest.warns(UserWarning, match=rf"Trainer.resume: the run was made with other settings: {words}"):
+        run_of(tmp_path, **settings).resume()
+    run_of(tmp_path, epochs=3, patience=1, callbacks=[lambda record: None]).resume()  # these may differ
+
+
+def test_a_generator_in_a_policy_is_no_other_setting():
+    found = [
+        settings_of(
+            tr.TrainStep(linear(), squared, tr.SGD(0.1), policy=tr.Randomized(c=0.3, rng=np.random.default_rng(0))),
+            *([], None, 1, "loss", False, 0),
+        )
+        for _ in range(2)
+    ]
+    assert found[0] == found[1]
+    assert "Randomized(" in found[0]["policy"]
 
 
 class Remembers(tr.Callback):

@@ -61,6 +61,7 @@ class Snapshot(TypedDict):
     policy: dict[str, Plain]
     past: NotRequired[Past | None]
     notes: Plain
+    settings: NotRequired[dict[str, str]]
     outer: NotRequired[dict[str, Array] | None]
 
 

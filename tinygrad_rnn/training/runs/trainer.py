@@ -36,6 +36,7 @@ from .processes import alike, recovered, whole_state
 from .progress import Progress
 from .records import History, Record, check_losses
 from .run import Batches, Run, Snapshot, Source, restore, states_of
+from .settings import settings_of, warn_of_others
 
 
 class Trainer:
@@ -175,6 +176,7 @@ class Trainer:
         if rng is not None:
             seed = int(generator("Trainer", "rng", rng).integers(2**63))
         self.run = Run(self.group.share(integer("Trainer", "seed", seed, low=0)))
+        self._settings = settings_of(self.step, train, schedule, accumulate, monitor, maximize, self.run.seed)
         alike(self.group, model)
         self._resumed, self._held = False, ExitStack()
 
@@ -202,7 +204,7 @@ class Trainer:
             ModelFileError: if the checkpoint is of another run, or all are damaged.
 
         Warns:
-            UserWarning: if the environment differs, so that the bits may differ.
+            UserWarning: if the environment or a setting differs, so that the numbers may differ.
         """
         if path is not None:
             self._checkpoints = replace(self._checkpoints or Checkpoints(path), folder=path)
@@ -259,12 +261,11 @@ class Trainer:
             warnings.warn(f"Trainer: {text}", stacklevel=3)
 
     def _is_over(self) -> bool:
-        updates_done = self._updates is not None and self.run.updates >= self._updates
-        return updates_done or (self._epochs is not None and len(self.run.records) >= self._epochs)
+        updates, epochs = self._updates or math.inf, self._epochs or math.inf
+        return self.run.updates >= updates or len(self.run.records) >= epochs
 
     def _waited_enough(self) -> bool:
-        best = 0 if self.run.best is None else self.run.best.epoch
-        return 0 < self._patience <= len(self.run.records) - best
+        return 0 < self._patience <= len(self.run.records) - (self.run.best.epoch if self.run.best else 0)
 
     def _epoch(self, interrupt: Interrupt) -> None:
         run, started = self.run, time.perf_counter()
@@ -303,15 +304,13 @@ class Trainer:
     def _after_update(self, bar: Callable[[StepResult], None], interrupt: Interrupt, result: StepResult) -> bool:
         """Record an update, and return whether the epoch ends here."""
         run = self.run
-        assert run.totals is not None
         run.state = result.state
         bar(result)
         run.stop |= called(self.group, self.callbacks, lambda callback: callback.on_update(self, result))
         interrupt.signal = int(self.group.largest(interrupt.signal or 0)[0]) or None  # it may reach some alone
-        every = self._checkpoints.every if self._checkpoints else 0
-        if interrupt.signal or (every and run.updates % every == 0):
+        if interrupt.signal or (self._checkpoints and (every := self._checkpoints.every) and run.updates % every == 0):
             self._save()
-        full = run.totals.steps == self._epoch_updates or run.updates == self._updates
+        full = run.updates - run.step == self._epoch_updates or run.updates == self._updates
         return bool(interrupt.signal) or run.stop or full
 
     def _evaluated(self, trained: EpochResult, seconds: float, interrupt: Interrupt) -> Record:
@@ -326,8 +325,7 @@ class Trainer:
         if self._valid is not None:
             state = self._valid_state() if callable(self._valid_state) else self._valid_state
             valid, _ = self._measure(self._valid.epoch(stream(run.seed, 5), 0, self.group), state)
-        loss = valid.get("loss", trained.loss)
-        check_losses(run.epoch, trained.loss, loss, self._limit)
+        check_losses(run.epoch, trained.loss, valid.get("loss", trained.loss), self._limit)
         return Record(
             epoch=run.epoch,
             step=run.step + trained.steps,
@@ -390,11 +388,13 @@ class Trainer:
             "policy": policy_state(self.step.policy),
             "past": past,
             "notes": self.notes,
+            "settings": self._settings,
             "outer": self.step.outer_state(),
         }
 
     def _restore(self, snapshot: Snapshot) -> None:
         restore(snapshot, self.model, self.optimizer, self.schedule, self.callbacks, self.step.policy)
+        warn_of_others(snapshot.get("settings", {}), self._settings)
         self.step.load_outer_state(snapshot.get("outer"))
         self.run, self.notes = Run.restored(snapshot["run"]), snapshot["notes"]
         self.step.continue_from(snapshot.get("past"))
