@@ -62,3 +62,46 @@ class DelayLine(tr.Module):
 def test_a_state_that_is_passed_on_as_it_is(policy):
     rng = np.random.default_rng(0)
     check_grads(DelayLine(rng), rng.standard_normal((2, 6, 2)), truncation=policy)
+
+
+class Maximum(tr.Module):
+    """A running maximum, which starts from -inf."""
+
+    def __init__(self):
+        self.W = tr.parameter(np.random.default_rng(0).standard_normal((2, 3)))
+
+    def initial_state(self, batch_size):
+        return np.zeros((batch_size, 3)), np.full((batch_size, 3), -np.inf)
+
+    def __call__(self, x, state):
+        h, most = state
+        h = np.tanh(x @ self.W + 0.5 * h)
+        most = np.maximum(most, h)
+        return most, (h, most)
+
+
+@pytest.mark.parametrize("policy", ["full", "chunked:2", "windowed:3", "decay:0.5", "rtrl"])
+def test_a_state_that_starts_from_infinity(policy):
+    report = check_grads(Maximum(), np.random.default_rng(1).standard_normal((2, 4, 2)), truncation=policy)
+    assert report.ok
+    assert "not checked: first state.1, which has values that are not finite" in report.notes
+    assert {leaf.name for leaf in report.leaves} == {"W"} | ({"first state.0"} if policy != "rtrl" else set())
+
+
+class Shift(tr.Module):
+    """A cell whose gradients of several states are views of one array."""
+
+    def __init__(self):
+        self.W = tr.parameter(np.random.default_rng(0).standard_normal((2, 3)))
+
+    def initial_state(self, batch_size):
+        return [np.zeros((batch_size, 3)) for _ in range(3)]
+
+    def __call__(self, x, queue):
+        h = np.tanh(x @ self.W + np.stack(queue, axis=1).mean(axis=1))
+        return h, [h, *queue[:-1]]
+
+
+@pytest.mark.parametrize("policy", ["full", "chunked:2", "windowed:3"])
+def test_a_state_that_is_stacked(policy):
+    assert check_grads(Shift(), np.random.default_rng(1).standard_normal((2, 4, 2)), truncation=policy).ok

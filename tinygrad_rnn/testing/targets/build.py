@@ -104,8 +104,7 @@ def _kind(value: object) -> str:
 
 
 def _title(f: object) -> str:
-    name = str(getattr(f, "__qualname__", None) or getattr(f, "__name__", type(f).__name__))
-    return name.rpartition("<locals>.")[2]
+    return str(getattr(f, "__qualname__", None) or getattr(f, "__name__", type(f).__name__)).rpartition("<locals>.")[2]
 
 
 def _as_argument(f: object) -> str:
@@ -215,16 +214,18 @@ def _truncated(
     data = map_leaves(lambda x: np.asarray(value_of(x), np.float64 if is_float(x) else None), data)
     constants = [(name, part, part.copy()) for name, part in zip(labels, flatten(data), strict=True)]
     title, call = f"{_title(f)} under {policy!r}", [_as_argument(f), *names]
-    parts = [(name, value_of(part)) for name, part in named_leaves("first state", state) if is_float(part)]
-    state = with_floats(state, [Tensor(part, np.float64, requires_grad=True, name=name) for name, part in parts])
+    floating = [(name, part) for name, part in named_leaves("first state", state) if is_float(part)]
+    parts = {name: np.asarray(value_of(part), np.float64) for name, part in floating}
+    odd = [name for name, part in parts.items() if not np.isfinite(part).all()]  # a running maximum starts from -inf
+    notes += [f"not checked: {name}, which has values that are not finite" for name in odd]
+    state = with_floats(state, [p if n in odd else Tensor(p, requires_grad=True, name=n) for n, p in parts.items()])
     if isinstance(policy, ForwardPolicy):
         state = arrays_of(state)
         notes.append(f"not checked: the first state, because {policy!r} does not go back to it")
     run = Recurrence(step, leaves.named, data, state, policy)
     if run.adapts:
         notes.append(f"{policy!r} chose its windows from the gradient; the mask is that of the windows it chose")
-    evaluated = partial(TruncatedEvaluation, run, run.whole)
-    return Target(title, call, run.leaves, constants, run.sizes, notes, evaluated)
+    return Target(title, call, run.leaves, constants, run.sizes, notes, partial(TruncatedEvaluation, run, run.whole))
 
 
 def _cell_step(cell: Cell, xs: Array, state: object, rng: np.random.Generator) -> tuple[Step, tuple[Array, Array]]:
@@ -235,9 +236,8 @@ def _cell_step(cell: Cell, xs: Array, state: object, rng: np.random.Generator) -
         raise GradientError(f"check_grads: {_title(cell)}: expected a floating point output, got {described(outputs)}")
 
     def step(inputs: tuple[Array, Array], state: object) -> tuple[Tensor, object]:
-        xs, es = inputs
-        outputs, state = unroll(cell, xs, state)
-        return np.sum(outputs * es), state
+        outputs, state = unroll(cell, inputs[0], state)
+        return np.sum(outputs * inputs[1]), state
 
     return step, (xs, weights(rng, shape_of(outputs)))
 

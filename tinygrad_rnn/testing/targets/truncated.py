@@ -137,9 +137,10 @@ class TruncatedEvaluation(Evaluation):
         return C
 
     def _bptt(self) -> dict[str, Array]:
-        update, states = self.recurrence.update(copy.deepcopy(self.recurrence.policy)), self.recurrence.first_state
-        found = floats(update.state_gradient) or [np.zeros(leaf.shape) for leaf in states.values()]
-        return {**update.gradients, **dict(zip(states, found, strict=True))}
+        update, parts = self.recurrence.update(copy.deepcopy(self.recurrence.policy)), floats(self.recurrence.state)
+        first = floats(update.state_gradient) or [np.zeros(part.shape) for part in parts]
+        found = {str(part.name): g for part, g in zip(parts, first, strict=True) if isinstance(part, Tensor)}
+        return {**update.gradients, **found}
 
     def _losses(self, walk: _Walk, name: str, by: Array) -> list[Scalar]:
         """Return the losses that a walk reads."""

@@ -394,7 +394,7 @@ class Trainer:
 
     def _restore(self, snapshot: Snapshot) -> None:
         restore(snapshot, self.model, self.optimizer, self.schedule, self.callbacks, self.step.policy)
-        warn_of_others(snapshot.get("settings", {}), self._settings)
         self.step.load_outer_state(snapshot.get("outer"))
         self.run, self.notes = Run.restored(snapshot["run"]), snapshot["notes"]
         self.step.continue_from(snapshot.get("past"))
+        warn_of_others(snapshot.get("settings", {}), self._settings)
