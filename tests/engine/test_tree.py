@@ -51,6 +51,14 @@ def test_parts_of_dicts_belong_together_by_their_keys():
         map_leaves(lambda a, b: a, {"a": 1}, {"b": 1})
 
 
+@pytest.mark.parametrize("nest", [{"a": 1, "b": 2}, (1, 2), [1, (2, 3)], Pair(1, 2), State(1, 2), {"a": (1, 2)}])
+@pytest.mark.parametrize("other", [{"a": 1}, (1,), [1], State(1), None, 1, {"a": {"b": 1, "c": 2}}])
+def test_nestings_of_other_sizes_differ(nest, other):
+    for first, second in ((nest, other), (other, nest)):
+        with pytest.raises(tr.ShapeError, match="nestings differ: "):
+            map_leaves(lambda a, b: a, first, second)
+
+
 def deep(levels, leaf=0):
     nest = leaf
     for level in range(levels):

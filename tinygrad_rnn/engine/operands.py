@@ -11,7 +11,7 @@ from ..errors import DTypeError
 from .arrays import as_numbers
 from .tape import Attributes, context
 from .tensor import Operand, Tensor, Value, described
-from .tree import named_leaves
+from .tree import flatten, named_leaves
 
 Result = TypeVar("Result")
 
@@ -38,12 +38,13 @@ def check_nest(nest: object, function: str, name: str) -> None:
 
     The names of the argument and of the function that the user called are for the message.
     """
-    for place, part in named_leaves(name, nest):
-        if not isinstance(part, _PLAIN):
-            raise DTypeError(
-                f"{function}: {place} is {described(part)}, which may hold arrays that are not seen; expected arrays "
-                "and numbers, in a nesting of tuples, lists, dicts and dataclasses"
-            )
+    if all(isinstance(part, _PLAIN) for part in flatten(nest)):  # names take longer, and are needed for the message
+        return
+    place, odd = next((place, part) for place, part in named_leaves(name, nest) if not isinstance(part, _PLAIN))
+    raise DTypeError(
+        f"{function}: {place} is {described(odd)}, which may hold arrays that are not seen; expected arrays and "
+        "numbers, in a nesting of tuples, lists, dicts and dataclasses"
+    )
 
 
 def as_value(x: Operand) -> Value:

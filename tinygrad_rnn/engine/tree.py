@@ -110,12 +110,12 @@ def aligned(nest: object, model: object) -> object:
 
 def _reordered(nest: object, model: object) -> object:
     """Return `nest` with its dicts in the order of `model`, as far as the two agree."""
-    parts, others = _parts(nest, DEEPEST), _parts(model, DEEPEST)
-    if parts is None or others is None:
+    parts, others = (list(_parts(part, DEEPEST) or ()) for part in (nest, model))
+    if len(parts) != len(others) or not parts:
         return nest
     if isinstance(nest, _MAPPINGS) and isinstance(model, _MAPPINGS) and nest.keys() == model.keys():
         return {key: _reordered(nest[key], part) for key, part in model.items()}
-    return _like(nest, [_reordered(part, other) for part, other in zip(parts, others, strict=False)])
+    return _like(nest, [_reordered(part, other) for part, other in zip(parts, others, strict=True)])
 
 
 def structure(nest: object) -> str:
