@@ -53,7 +53,7 @@ def gradient_flow(graph: Graph, losses: Literal["last", "all"] = "last") -> Norm
     names, found = graph.names, dict[str, list[tuple[Use, ...]]]()
     bundles: dict[tuple[str, int], tuple[Use, ...]] = {}
     for state, readers in rolling.states().items():
-        given, scope = names.get(state.source), ".".join(rolling.maker(state).node.scope)
+        given, scope = names.get(state.source), ".".join(state.source.scope)
         name = f"{scope} {given[state.output] if given else 'state'}".strip()
         while name in found:
             name += "'"

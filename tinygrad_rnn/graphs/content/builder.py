@@ -50,14 +50,14 @@ class ContentBuilder:
             return self.constants.name(edge) if edge.spec.ndim and not edge.cuts else ""
         if source in self.parameter_of:
             return last_name(self.parameter_of[source].name)
-        given = self.names.get(source.id)
+        given = self.names.get(source)
         return given[edge.output] if given else "x" if source.name in ("unstack", "take") else ""
 
     def output_name(self, edge: Edge) -> str:
         """Return the name of one of several outputs of an operation, such as a gate; "" if it has one output."""
         if edge.source is None or len(edge.source.specs) == 1:
             return ""
-        given = self.names.get(edge.source.id)
+        given = self.names.get(edge.source)
         return given[edge.output] if given else ""
 
     # -- operations and losses ----------------------------------------------------------------------------------------
@@ -65,7 +65,7 @@ class ContentBuilder:
     def operation(self, op: Operation, states: Sequence[str] = (), facts: str = "") -> Content:
         """Return the content of an operation; with `states`, the title is their names, with the symbol below it."""
         node = op.node
-        given = self.names.get(node.id, ())
+        given = self.names.get(node, ())
         tooltip = [f"{'state' if states else 'operation'}: {node.name}", *self.graph.facts((node, 0)), facts]
         sign = sign_of(op)
         if states:
@@ -123,7 +123,7 @@ class ContentBuilder:
         return Content("parameter", title, tuple(rows), _lines(*self._about(parameter)))
 
     def _gradient_row(self, parameter: Parameter, before: str = "", none: str = "‖∇‖ 0") -> Row:
-        total = self.flow.total((parameter.node, 0))
+        total = self.flow.totals.get((parameter.node, 0))
         text = none if total is None else f"‖∇‖ {short_number(total)}"
         return Row(before + text, total, warn=bool(self.flow.warning(total)))
 
@@ -152,14 +152,14 @@ class ContentBuilder:
         return [*self.graph.facts(place), *self._norm(place)]
 
     def _norm(self, place: Place) -> list[str]:
-        magnitude = self.flow.total(place)
+        magnitude = self.flow.totals.get(place)
         return [] if magnitude is None else [f"gradient norm: {short_number(magnitude)}"]
 
     def warnings(self, places: Sequence[Place]) -> list[Row]:
         """Return warnings about the first value that is not finite, and about the first such or vanished gradient."""
         summaries = [self.graph.summary(place) for place in places]
         bad = [Row(f"{s.bad} of {s.size} not finite", warn=True) for s in summaries if s is not None and s.bad]
-        totals = [total for place in places if (total := self.flow.total(place)) is not None]
+        totals = [total for place in places if (total := self.flow.totals.get(place)) is not None]
         found = [(total, warning) for total in totals if (warning := self.flow.warning(total))]
         return bad[:1] + [Row(f"‖∇‖ {short_number(total)} {warning}", warn=True) for total, warning in found[:1]]
 

@@ -215,8 +215,8 @@ class Graph:
     initial: tuple[Array, ...] = ()
 
     @cached_property
-    def names(self) -> Mapping[int, tuple[str, ...]]:
-        """Node id to the names that the source code gives to its outputs."""
+    def names(self) -> Mapping[Node, tuple[str, ...]]:
+        """Node to the names that the source code gives to its outputs."""
         return names_of(self.nodes)
 
     @cached_property

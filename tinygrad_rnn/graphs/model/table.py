@@ -296,12 +296,12 @@ def _name(rows: Iterable[Row], table: Table) -> None:
     """Name the rows: states by the program's own variables, outputs y, lookups e, attentions a, losses ℓ."""
     graph, readers = table.graph, _reader_names(table)
     # Of two layers that the same lines recorded, only one has names: these are for both.
-    names = {Site.of(node)[1:]: graph.names[node.id] for node in graph.nodes if node.id in graph.names}
+    names = {Site.of(node)[1:]: graph.names[node] for node in graph.nodes if node in graph.names}
     letters: Counter[str] = Counter()
     for row in rows:
         if row.role == "cell":
             states = max((block.states for block in row.blocks.values()), key=len)
-            given = (graph.names.get(node.id) or names.get(Site.of(node)[1:]) for node, _ in states)
+            given = (graph.names.get(node) or names.get(Site.of(node)[1:]) for node, _ in states)
             called = [name[index] if name else "" for name, (_, index) in zip(given, states, strict=True)]
             read = [readers.get((row, slot), "") for slot in range(len(states))]
             variables = {name for node, _ in states for name in node.site[0].co_varnames}

@@ -139,7 +139,6 @@ class _Opener:
         wires: list[Wire] = []
         for head, op in enumerate(block.ops):
             for edge in op.inputs:
-                node, number = edge.use
                 tail: int | Port
                 if edge.source in place_of and not edge.cuts:
                     tail = place_of[edge.source]
@@ -148,7 +147,9 @@ class _Opener:
                     if slot is None and self._is_quiet(edge):
                         continue
                     tail = Port("below") if slot is None else Port("in", slot)
-                wires.append(Wire(tail, head, self.flow.edge(node, number), [node], self.content.output_name(edge)))
+                wires.append(
+                    Wire(tail, head, self.flow.terms.get(edge.use), [edge.use[0]], self.content.output_name(edge))
+                )
         leaving = [(Port("out", number), node) for number, (node, _) in enumerate(block.states)]
         read = dict.fromkeys(link.place for link in self.leaving.get(block, {}).get(Port("above"), ()))
         leaving += [(Port("above"), place[0]) for place in read if place is not None]
