@@ -96,7 +96,7 @@ class RowContent(ContentBuilder):
         if source.place is None:
             return self._constant(row, source)
         node = source.place[0]
-        if leaves := self.blocks.leaves_of(node):
+        if leaves := self.blocks.flow.leaves_of(node):
             return last_name(self.parameter_of[leaves[0]].name) + ("ᵀ" if node.name == "transpose" else "")
         block = self.blocks.of.get(node)
         if block is None:

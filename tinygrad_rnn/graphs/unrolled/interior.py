@@ -162,7 +162,7 @@ class _Opener:
         return wires
 
     def _is_weight(self, edge: Edge) -> bool:
-        return edge.source is not None and bool(self.table.blocks.leaves_of(edge.source))
+        return bool(self.table.blocks.flow.leaves_of(edge.source))
 
     def _is_quiet(self, edge: Edge) -> bool:
         """Return whether an edge is not drawn: a parameter, which the box names, or a number."""
