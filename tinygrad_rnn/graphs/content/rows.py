@@ -32,7 +32,7 @@ class RowContent(ContentBuilder):
     """
 
     def __init__(self, flow: Flow, table: Table) -> None:
-        super().__init__(flow)
+        super().__init__(flow, table.constants)
         self.blocks, self.table = table.blocks, table
         self._expressions: dict[Row, str] = {}
         self._cells: dict[int | None, list[Block]] = {}

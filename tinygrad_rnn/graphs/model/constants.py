@@ -50,8 +50,7 @@ class Constants:
             return "x"
         later = self.later(edge.use)
         if later is not None and later.source is not None:
-            given = self.graph.names.get(later.source)
-            return given[later.output] if given else "s" if self.starts(edge.use) else "data"
+            return self.graph.name(later.source, later.output) or ("s" if self.starts(edge.use) else "data")
         if edge.use[0].step is None and edge.use[0].name == "matmul":  # the input of a layer without time
             return "x"
         if edge.spec.dtype.kind == "b":

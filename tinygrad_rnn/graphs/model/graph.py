@@ -219,6 +219,10 @@ class Graph:
         """Node to the names that the source code gives to its outputs."""
         return names_of(self.nodes)
 
+    def name(self, node: Node, output: int = 0) -> str:
+        """Return the name that the source code gives to an output of a node; "" if it gives none."""
+        return self.names[node][output] if node in self.names else ""
+
     @cached_property
     def uses(self) -> Mapping[Place, tuple[Use, ...]]:
         """Place to the uses of its value, including those by cuts, oldest reader first."""

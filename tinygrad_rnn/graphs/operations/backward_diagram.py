@@ -189,7 +189,7 @@ class BackwardDiagramBuilder:
         if source.operation is None and source in self.box:
             return self.forward.boxes[self.box[source]].title
         if source in self.graph.names:
-            return self.graph.names[source][output]
+            return self.graph.name(source, output)
         if self.op_of.get(source) is self.home[reader]:
             return "y"
         return "x" if source.name in ("take", "unstack") else "·"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from ...engine.tape import Node
@@ -11,7 +11,8 @@ from ...pictures.layout.content import Content
 from ...pictures.layout.diagram import Diagram, DiagramEdge, Group
 from ...pictures.scene.legend import short_number
 from ...pictures.scene.scene import Row
-from ..content.builder import ContentBuilder, cut_content, data_key
+from ..content.builder import ContentBuilder, cut_content
+from ..model.constants import Constants
 from ..model.dataflow import Dataflow
 from ..model.flow import Flow
 from ..model.formula import symbol
@@ -44,14 +45,13 @@ class OperationDiagramBuilder:
     def __init__(self, flow: Flow, ops: Sequence[Operation], chosen: Collection[Operation]) -> None:
         self.graph, self.flow, self.chosen = flow.graph, flow, {op.node for op in chosen}
         self.ops = {op.node: op for op in ops}
-        self.content = ContentBuilder(flow)
+        self.content = ContentBuilder(flow, Constants(flow.graph))
         self.made = OperationDiagram()
         self.losses = {node for node, _ in self.graph.losses}
         sums = [terms for added, terms in map(Dataflow(self.graph, ops).terms_of, self.graph.losses) if added]
         self.terms = {node: number for terms in sums for number, (node, _) in enumerate(terms, start=1)}
         if len(self.graph.losses) > 1:
             self.terms |= {node: number for number, (node, _) in enumerate(self.graph.losses, start=1)}
-        self.data: dict[Hashable, str] = {}
         self.outside: set[str] = set()  # ids of boxes of results of other steps
         self.elsewhere: dict[str, list[Edge]] = {}  # id of the box of a reader to what it reads
         self.reads = Counter(edge.source for op in chosen for edge in op.inputs if edge.source is not None)
@@ -69,9 +69,9 @@ class OperationDiagramBuilder:
             if op.node in self.chosen:
                 self._operation(op)
         for op in self.ops.values():
-            for number, edge in enumerate(op.inputs):
+            for edge in op.inputs:
                 if op.node in self.chosen:
-                    self._input(op, number, edge)
+                    self._input(op, edge)
                 elif edge.source in self.chosen:
                     self._reader(op, edge)
         self._readers()
@@ -107,21 +107,17 @@ class OperationDiagramBuilder:
         else:
             self.made.boxes[id] = self._content(op)
         self.made.nodes[id] = node
-        found = self.content.attribute(op)
-        if found is not None:
-            self.made.boxes[f"{id}.{found[0]}"] = found[1]
-            self.made.edges.append(DiagramEdge(f"{id}.{found[0]}", id))
+        array = self.content.attribute(self.made.boxes, op, id)
+        self.made.edges += [] if array is None else [DiagramEdge(array, id)]
 
     def _content(self, op: Operation) -> Content:
-        given = self.content.names.get(op.node)
-        subscript = "" if op.step is None else f"_{{{op.step + 1}}}"
         if op.node in self.carried:
-            return self.content.operation(op, states=[f"{given[0] if given else 's'}{subscript}"])
+            subscript = "" if op.step is None else f"_{{{op.step + 1}}}"
+            return self.content.operation(op, states=[f"{self.graph.name(op.node) or 's'}{subscript}"])
         made = self.content.operation(op)
-        shape = self.content.shape_row(op)
-        return replace(made, rows=(*made.rows, shape))
+        return replace(made, rows=(*made.rows, self.content.shape_row(op)))
 
-    def _input(self, op: Operation, number: int, edge: Edge) -> None:
+    def _input(self, op: Operation, edge: Edge) -> None:
         head = self._id(op.node)
         label = ""
         if edge.source is None:
@@ -153,17 +149,10 @@ class OperationDiagramBuilder:
         return id
 
     def _constant(self, op: Operation, edge: Edge) -> str | None:
-        key = data_key(edge)
-        if key is None:
-            return None
-        if key not in self.data:
-            self.data[key] = f"data{len(self.data)}"
-            known = self.content.constants
-            subscript = ""
-            if op.step is not None and not known.is_fixed(edge.use):
-                subscript = f"_{{{op.step + (not known.starts(edge.use))}}}"
-            self.made.boxes[self.data[key]] = self.content.data(f"{known.name(edge)}{subscript}", edge.spec)
-        return self.data[key]
+        known, subscript = self.content.constants, ""
+        if op.step is not None and not known.is_fixed(edge.use):
+            subscript = f"_{{{op.step + (not known.starts(edge.use))}}}"
+        return self.content.constant(self.made.boxes, edge, subscript)
 
     def _elsewhere(self, op: Operation) -> None:
         """Draw a result of another step, or of no step, that is read here."""

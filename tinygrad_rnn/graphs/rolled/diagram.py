@@ -92,23 +92,20 @@ _LineKey = tuple[str, str, str, Hashable]
 """Tail, head, label, and a key that distinguishes parallel lines."""
 
 
-def rolled_diagram(flow: Flow, rolling: Rolling, closed: bool = False) -> RolledDiagram:
-    """Return the diagram of a recurrence.
+class RolledDiagramBuilder:
+    """Builder of the diagram of a recurrence.
 
     Args:
         flow: the recorded graph, and its gradient.
         rolling: the recurrence as one step.
         closed: draw each cell, layer and loss as one box, without its operations.
     """
-    return _Builder(flow, rolling, closed).diagram()
 
-
-class _Builder:
     def __init__(self, flow: Flow, rolling: Rolling, closed: bool) -> None:
         self.graph, self.flow, self.rolling, self.closed = flow.graph, flow, rolling, closed
-        self.content = ContentBuilder(flow, "_{t}")
         self.T = len(rolling.steps)
         self.table = make_table(self.graph)
+        self.content = ContentBuilder(flow, self.table.constants, "_{t}")
         self.blocks = self.table.blocks
         self.rows = RowContent(Flow(self.graph), self.table)  # as in the unrolled view, without gradients
         self.made = RolledDiagram(closed=closed, title=self.rows.headline("rolled"))
@@ -119,7 +116,6 @@ class _Builder:
         self.terms = self.losses | {node for terms in self.blocks.terms for node, _ in terms}
         self.delays = {state: f"delay{number}" for number, state in enumerate(self.states)}
         self.names = {state: self._name(number, state) for number, state in enumerate(self.states)}
-        self.data: dict[Hashable, str] = {}
         self.lines: dict[_LineKey, dict[int, list[Use]]] = {}  # line to its uses in each step
 
     def _boxes(self) -> dict[Node, str]:
@@ -141,7 +137,7 @@ class _Builder:
             return row.slots[block.states.index((node, state.output))]
         return "s" if len(self.states) == 1 else f"s{number + 1}"
 
-    def diagram(self) -> RolledDiagram:
+    def build(self) -> RolledDiagram:
         """Return the diagram."""
         for op in self.rolling.template:
             self._operation(op)
@@ -183,11 +179,10 @@ class _Builder:
         self._attribute(op)
 
     def _attribute(self, op: Operation, repeats: bool = True) -> None:
-        found = self.content.attribute(op, repeats)
-        if found is not None:
-            box = self.box[op.node]
-            self.made.boxes[f"{box}.{found[0]}"] = found[1]
-            self._line(f"{box}.{found[0]}", box, {})
+        box = self.box[op.node]
+        array = self.content.attribute(self.made.boxes, op, box, repeats)
+        if array is not None:
+            self._line(array, box, {})
 
     def _once(self, op: Operation) -> None:
         """Draw an operation outside time; edges from all steps become one line."""
@@ -263,7 +258,9 @@ class _Builder:
         box, edges = self.box[op.node], [found for found in edge.edges if found is not None]
         leaves = {found.source: None for found in edges} if edge.kind == "leaf" else {}
         if edge.source is None:
-            tail = self._data(op, number, edges)
+            read = op.inputs[number]
+            fixed = self.content.constants.is_fixed(read.use)
+            tail = self.content.constant(self.made.boxes, read, "" if fixed else "_{t}", fixed)
         elif len(leaves) == 1:
             tail = self._parameter(edge.source)
         elif leaves:
@@ -283,21 +280,6 @@ class _Builder:
         id = f"parameter{self.graph.number[leaf]}"
         self.made.boxes.setdefault(id, self.content.parameter(leaf))
         return id
-
-    def _data(self, op: Operation, number: int, edges: list[Edge]) -> str | None:
-        """Return the id of the box of an array that the step reads; None for a number."""
-        keys = [data_key(edge) for edge in edges]
-        mine = data_key(op.inputs[number])
-        if mine is None:
-            return None
-        if mine not in self.data:
-            self.data[mine] = f"data{len(self.data)}"
-            same = self.T > 1 and len(set(keys)) == 1 and isinstance(keys[0], tuple) and len(edges) == self.T
-            name = self.content.constants.name(op.inputs[number])
-            same = same and name != "x"
-            title = name if same else f"{name}_{{t}}"
-            self.made.boxes[self.data[mine]] = self.content.data(title, op.inputs[number].spec, constant=same)
-        return self.data[mine]
 
     # -- magnitudes and loops -----------------------------------------------------------------------------------------
 

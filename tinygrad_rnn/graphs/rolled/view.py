@@ -19,7 +19,7 @@ from ..model.operations import operations_of
 from ..model.options import Options
 from ..model.rolling import Unlike, roll
 from ..unrolled.view import unrolled
-from .diagram import Loop, RolledDiagram, rolled_diagram
+from .diagram import Loop, RolledDiagram, RolledDiagramBuilder
 from .layout import LEFT, SHORT, RolledLayout
 
 _BESIDE = 22.0  # between loops that leave one box
@@ -39,7 +39,7 @@ def rolled(flow: Flow, options: Options) -> Scene:
     rolling = roll(flow.graph, operations_of(flow.graph))
     if isinstance(rolling, Unlike):
         return unrolled(flow, replace(options, notes=(*options.notes, f"not rolled: {rolling.reason}")))
-    diagram = rolled_diagram(flow, rolling, closed=options.depth == 1)
+    diagram = RolledDiagramBuilder(flow, rolling, closed=options.depth == 1).build()
     facts = [f"one step, repeated {len(rolling.steps)} times"]
     facts += [loop.fact for loop in diagram.loops]
     facts += ["gradients: root mean square over the steps"] if flow.measured else []

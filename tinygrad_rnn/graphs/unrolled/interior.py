@@ -6,7 +6,7 @@ of operations name the parameters that they read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -17,12 +17,11 @@ from ...pictures.layout.ranks import pulled_right, ranks_of
 from ...pictures.scene.curves import Point
 from ...pictures.scene.scene import Row as Line
 from ...pictures.scene.text import text_width
-from ..content.builder import ContentBuilder
+from ..content.rows import RowContent
 from ..model.blocks import Block, Link
-from ..model.flow import Flow
 from ..model.graph import Edge, Place
 from ..model.operations import Operation
-from ..model.table import Row, Table
+from ..model.table import Row
 
 _HEAD = 48.0  # for the name, and for lines that leave
 _FOOT = 24.0  # for lines that enter
@@ -77,20 +76,18 @@ class Interior:
     height: float
 
 
-def open_cells(flow: Flow, table: Table, shown: Iterable[int]) -> dict[Block, Interior]:
+def open_cells(content: RowContent, shown: Collection[int]) -> dict[Block, Interior]:
     """Return the interiors of all cells at some times."""
-    opener, times = _Opener(flow, table), list(shown)
-    cells = [
-        (row, row.blocks[time]) for row in table.rows if row.role == "cell" for time in times if time in row.blocks
-    ]
-    return {block: opener.interior(row, block) for row, block in cells}
+    opener, cells = _Opener(content), [row for row in content.table.rows if row.role == "cell"]
+    steps = [(row, row.blocks[time]) for row in cells for time in shown if time in row.blocks]
+    return {block: opener.interior(row, block) for row, block in steps}
 
 
 class _Opener:
-    def __init__(self, flow: Flow, table: Table) -> None:
-        self.flow, self.table, self.content = flow, table, ContentBuilder(flow)
+    def __init__(self, content: RowContent) -> None:
+        self.flow, self.table, self.content = content.flow, content.table, content
         self.leaving: dict[Block, dict[Port, list[Link]]] = {}
-        for link in table.blocks.links:
+        for link in self.table.blocks.links:
             if link.tail is not None and link.place is not None:
                 self._note(link, link.tail, link.place)
 

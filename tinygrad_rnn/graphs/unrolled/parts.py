@@ -124,7 +124,7 @@ def find_parts(flow: Flow, options: Options) -> Parts:
         (own, content.parameters(own.row.blocks[max(own.row.blocks)].name, own.parameters))
         for own in _find_parameters(table)
     ]
-    interiors = open_cells(flow, table, shown) if opened else {}
+    interiors = open_cells(content, shown) if opened else {}
     totals = _find_totals(table.blocks, content, len(shown))
     return Parts(flow, table, content, shown, totals, parameters, _find_windows(table, shown), interiors)
 
