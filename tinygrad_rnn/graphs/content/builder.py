@@ -13,13 +13,47 @@ from ...pictures.scene.scene import Row
 from ...pictures.scene.text import shortened
 from ..model.constants import Constants
 from ..model.flow import Flow
-from ..model.formula import symbol
 from ..model.graph import Edge, Parameter, Place, shape_text
 from ..model.operations import Operation
 
+SYMBOLS = {
+    "add": "+",
+    "subtract": "−",
+    "multiply": "⊙",
+    "divide": "÷",
+    "negative": "−",
+    "matmul": "×",
+    "sigmoid": "σ",
+    "power": "^",
+    "sqrt": "√",
+    "sum": "Σ",
+    "cross_entropy": "cross-entropy",
+    "take": "lookup",
+    "take_along": "reorder",
+    "unstack": "steps",
+    "stack": "stack",
+    "concatenate": "join",
+    "getitem": "pick",
+    "astype": "cast",
+    "log_softmax": "log softmax",
+    "broadcast_to": "broadcast",
+}
+"""Operations with a shorter or clearer name in pictures."""
+
+BINARY = {"add": (" + ", 1), "subtract": (" − ", 1), "multiply": (" ⊙ ", 2), "divide": (" / ", 2), "matmul": ("·", 3)}
+"""Infix operators: their sign and precedence."""
 _ATTRIBUTES = {"indices": "id", "targets": "target"}
 _NAME_WIDTH = 150.0  # points; a longer name of a parameter is shortened
 _WITH_NUMBER = frozenset(("add", "subtract", "multiply", "divide", "power"))
+
+
+def symbol(name: str) -> str:
+    """Return the sign or name of an operation in pictures.
+
+    >>> symbol("matmul"), symbol("sigmoid"), symbol("tanh")
+    ('×', 'σ', 'tanh')
+    """
+    return SYMBOLS.get(name, name)
 
 
 class ContentBuilder:

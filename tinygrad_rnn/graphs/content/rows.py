@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Container, Iterable
 
 import numpy as np
 
@@ -14,13 +14,19 @@ from ...pictures.scene.scene import Row as Line
 from ...pictures.scene.text import plain, shortened, text_width
 from ..model.blocks import Block, Link
 from ..model.flow import Flow
-from ..model.formula import formula, maker_of, symbol
 from ..model.graph import Edge, Place, Summary
+from ..model.names import maker_of
 from ..model.table import Row, Table
-from .builder import ContentBuilder, last_name, spec_text
+from .builder import BINARY, ContentBuilder, last_name, spec_text, symbol
 
 _FORMULA_WIDTH = 160.0  # points; a wider formula is replaced by the name of the class
 _SCALING = frozenset(("multiply", "divide", "mean", "subtract", "negative"))
+_SILENT = frozenset(("stack", "unstack", "reshape", "broadcast_to", "astype", "getitem", "concatenate", "split"))
+_LIMIT = 60  # characters; a longer formula is not drawn
+
+
+class _TooLongError(Exception):
+    pass
 
 
 class RowContent(ContentBuilder):
@@ -35,10 +41,6 @@ class RowContent(ContentBuilder):
         super().__init__(flow, table.constants)
         self.blocks, self.table = table.blocks, table
         self._expressions: dict[Row, str] = {}
-        self._cells: dict[int | None, list[Block]] = {}
-        for block in table.blocks.blocks:
-            if block.kind.role == "cell":
-                self._cells.setdefault(block.step, []).append(block)
 
     def of(self, row: Row, time: int) -> Content:
         """Return the content of a row's box at a time; -1 for a row that spans the whole sequence."""
@@ -61,7 +63,7 @@ class RowContent(ContentBuilder):
         """Return the formula of a row; "" if it is too long."""
         if row not in self._expressions:
             block = _latest(row)
-            text = formula(
+            text = _formula(
                 result_of(block), self._inside(block), self.graph.edge, lambda source: self._called(row, source)
             )
             self._expressions[row] = text if text_width(text, 9) <= _FORMULA_WIDTH else ""
@@ -69,7 +71,8 @@ class RowContent(ContentBuilder):
 
     def _inside(self, block: Block) -> set[Node]:
         """Return the nodes whose operations a formula writes out: a cell gives others no values but its states."""
-        cells = [b for b in self._cells.get(block.step, ()) if b is not block] if block.step is not None else []
+        beside = (other for other in self.blocks.blocks if other.step == block.step and other is not block)
+        cells = [other for other in beside if other.kind.role == "cell"]
         return {*block.nodes, *(node for b in cells for node in {*b.nodes} - {node for node, _ in b.states})}
 
     def maker(self, row: Row) -> str:
@@ -199,6 +202,69 @@ class RowContent(ContentBuilder):
         if total is None or len(values) < len(terms):
             return "weighted Σ"
         return "mean" if math.isclose(float(np.mean(values)), total.mean, rel_tol=1e-5) else "weighted Σ"
+
+
+def _formula(
+    place: Place, inside: Container[Node], source: Callable[[Node, int], Edge], called: Callable[[Edge], str]
+) -> str:
+    """Return the formula of a value in terms of the inputs of its group; "" if it is too long to help.
+
+    A value that is used twice appears twice, so the formula of a gated cell is usually too long.
+
+    Args:
+        place: the value.
+        inside: the nodes of its group.
+        source: returns the edge that input `number` of a node reads.
+        called: returns the name of an edge from outside; "" omits a factor or an argument.
+    """
+
+    def written(node: Node, depth: int) -> tuple[str, int]:
+        """Return text and precedence: 1 a sum, 2 a product of elements, 3 of matrices, 4 a name, a call or a power."""
+        if not depth:
+            raise _TooLongError
+        parts: list[tuple[str, int]] = []
+        for found in (source(node, number) for number in range(len(node.edges))):
+            if found.source is not None and found.source in inside:
+                part = written(found.source, depth - 1)
+            else:
+                part = (f"{found.number:.3g}" if found.number is not None else called(found), 4)
+            if part[0]:
+                parts.append(part)
+        text, strength = _join(node, list(dict.fromkeys(parts)) if node.name in _SILENT - {"concatenate"} else parts)
+        if len(text) > _LIMIT:
+            raise _TooLongError
+        return text, strength
+
+    try:
+        return written(place[0], 12)[0]
+    except _TooLongError:
+        return ""
+
+
+def _join(node: Node, parts: list[tuple[str, int]]) -> tuple[str, int]:
+    name = node.name
+    if name in BINARY and len(parts) == 2:
+        sign, strength = BINARY[name]
+        (a, strong_a), (b, strong_b) = parts
+        left = a if strong_a >= strength else f"({a})"
+        right = b if strong_b > strength or (strong_b == strength and name in ("add", "multiply")) else f"({b})"
+        return left + sign + right, strength
+    if (name in BINARY or name in _SILENT) and len(parts) == 1:
+        return parts[0]
+    if name == "negative" and parts:
+        text, strength = parts[0]
+        return f"−{text if strength > 1 else f'({text})'}", 2
+    if name == "power" and len(parts) == 2:
+        (a, strong_a), (b, _) = parts
+        return f"{a if strong_a == 4 else f'({a})'}{'²' if b == '2' else f'^{b}'}", 4
+    if name == "transpose" and len(parts) == 1:
+        text, strength = parts[0]
+        return f"{text if strength == 4 else f'({text})'}ᵀ", 4
+    if name == "exp" and parts and parts[0][0].startswith("log softmax("):
+        return parts[0][0].removeprefix("log "), 4
+    if name == "take" and parts:
+        return f"{parts[0][0]}[ids]", 4
+    return f"{symbol(name)}({', '.join(text for text, _ in parts)})", 4
 
 
 def result_of(block: Block) -> Place:

@@ -12,14 +12,27 @@ from __future__ import annotations
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 from ...engine.tape import Node
-from ...pictures.layout.components import components
-from .dataflow import MOVING, SCALING, Dataflow
-from .formula import maker_of
+from ...pictures.layout.components import components, cycles
 from .graph import Edge, Graph, Place, Use
-from .operations import Operation, operations_of
-from .states import Kind, States
+from .names import Site, Spot, maker_of, spots_of
+from .operations import MOVING, SCALING, Dataflow, Operation, operations_of
+
+
+class Kind(NamedTuple):
+    """The common identity of blocks of different steps.
+
+    Attributes:
+        role: "cell", "attention", "layer" (an output layer, an embedding, ...) or "loss".
+        scope: the module in which it was recorded.
+        number: distinguishes blocks of one role and scope.
+    """
+
+    role: str
+    scope: tuple[str, ...]
+    number: int
 
 
 @dataclass(eq=False)
@@ -115,7 +128,7 @@ def find_blocks(graph: Graph) -> Blocks:
     sums = {node for added, _ in found for node in added}
     used = flow.ancestors([*sums, *(node for _, terms in found for node, _ in terms)])
     members = [node for node in flow.ops if node in used and node not in sums and node not in flow.weights]
-    states = States(flow, members)
+    states = _States(flow, members)
     kinds = _Sorter(flow, members, states).kinds([terms for _, terms in found])
     blocks: dict[Hashable, Block] = {}
     of: dict[Node, Block] = {}
@@ -130,10 +143,89 @@ def find_blocks(graph: Graph) -> Blocks:
     return Blocks(tuple(blocks.values()), of, _links(flow, members, of, found), terms, tuple(nodes), flow)
 
 
+class _States:
+    """The states of a graph.
+
+    Args:
+        flow: sources and readers of the operations.
+        members: the operations that are drawn, oldest first.
+
+    Attributes:
+        places: the values that a later step reads, or would read if there were one, oldest first.
+    """
+
+    def __init__(self, flow: Dataflow, members: Sequence[Node]) -> None:
+        self.flow, self.members = flow, [node for node in members if node.step is not None]
+        self.spots = spots_of(self.members)
+        self.places = self._find()
+        self.number: dict[Place, int] = {}  # of a state, the same one in each step
+        known: dict[tuple[Spot, int], int] = {}
+        for node, output in self.places:
+            self.number[node, output] = known.setdefault((self.spots[node], output), len(known))
+        self.sites = [site for (site, _), _ in known]
+        self.reached = self._reach()
+        self.cells = self._cells()
+        self.order = {cell: number for number, cell in enumerate(dict.fromkeys(self.cells.values()))}
+
+    def cell_of(self, node: Node) -> Kind | None:
+        """Return the cell of an operation: the lowest one in its module with a state that depends on it."""
+        found = (self.cells[state] for state in self.reached.get(node, ()))
+        return min((cell for cell in found if cell.scope == node.scope), key=self.order.__getitem__, default=None)
+
+    def _find(self) -> list[Place]:
+        """Return the values that another step reads, and the values at the same spots of the last step."""
+        crossing: dict[Place, None] = {}
+        for node in self.members:
+            for edge in self.flow.inputs[node]:
+                if edge.source in self.spots and edge.source.step != node.step:
+                    crossing[edge.source, edge.output] = None
+        last = {spot: node for node, spot in self.spots.items()}
+        found = dict(crossing)
+        for node, output in crossing:
+            found.setdefault((last[self.spots[node]], output))
+        for place in list(found):  # where a mask chooses between a new state and the old one, the choice is the state
+            readers = self.flow.readers.get(place[0], ())
+            if place not in crossing and any(r.name == "where" and (r, 0) in found for r in readers):
+                del found[place]
+        return sorted(found, key=lambda place: (self.flow.graph.number[place[0]], place[1]))
+
+    def _reach(self) -> dict[Node, frozenset[int]]:
+        """Return for each node the states that depend on it within its step, by their numbers."""
+        found: dict[Node, frozenset[int]] = {}
+        for place, number in self.number.items():
+            found[place[0]] = found.get(place[0], frozenset()) | {number}
+        for node in reversed(self.members):
+            for source in self.flow.sources(node) if node in found else ():
+                if source.step == node.step:
+                    found[source] = found.get(source, frozenset()) | found[node]
+        return found
+
+    def _cells(self) -> dict[int, Kind]:
+        """Return the cell of each state, by its number, lower cells first."""
+        depends: dict[int, set[int]] = {number: set() for number in self.number.values()}  # on other states
+        for node in self.members:
+            for edge in self.flow.inputs[node]:
+                if edge.place in self.number:
+                    for state in self.reached.get(node, ()):
+                        depends[state].add(self.number[edge.place])
+        found: dict[int, Kind] = {}
+        rows: dict[tuple[str, ...], list[set[Site]]] = {}
+        for cycle in cycles(depends):  # dependencies come first
+            scope, sites = self.sites[cycle[0]].scope, {self.sites[state] for state in cycle}
+            earlier = rows.setdefault(scope, [])
+            # The states of one module belong to one cell, unless a line recorded one before: that is a second layer.
+            if scope and earlier and not sites & earlier[-1]:
+                earlier[-1] |= sites
+            else:
+                earlier.append(sites)
+            found.update((state, Kind("cell", scope, len(earlier) - 1)) for state in cycle)
+        return found
+
+
 class _Sorter:
     """The assignment of operations to kinds of blocks."""
 
-    def __init__(self, flow: Dataflow, members: Sequence[Node], states: States) -> None:
+    def __init__(self, flow: Dataflow, members: Sequence[Node], states: _States) -> None:
         self.flow, self.members, self.states = flow, members, states
         self.kind: dict[Node, Kind] = {}
         self.counts: dict[Hashable, int] = {}

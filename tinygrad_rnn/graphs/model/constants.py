@@ -13,7 +13,7 @@ import numpy as np
 
 from ...engine.tape import Node
 from .graph import Edge, Graph, Place, Use
-from .states import spots_of
+from .names import spots_of
 
 _Group = list[Edge]
 """What the nodes at one spot read as their input of one number, one for each step."""

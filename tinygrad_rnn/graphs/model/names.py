@@ -1,4 +1,4 @@
-"""Names of results, read from the lines that recorded them: `i, f, o = split(sigmoid(x), 3)` names three gates.
+"""Where results were recorded, and their names there: `i, f, o = split(sigmoid(x), 3)` names three gates.
 
 A node knows the line that recorded it. If a statement there assigns the result of the operation, its target is the
 name of the result; `h, c = o * tanh(c), f * c + i * g` assigns two. Without source code a result has no name.
@@ -27,12 +27,41 @@ _BINARY: dict[type[ast.operator], str] = {
 }
 
 
+class Site(NamedTuple):
+    """The origin of an operation: module, name, and line in a code object (by its id, which hashes faster)."""
+
+    scope: tuple[str, ...]
+    name: str
+    code: int
+    line: int
+
+    @classmethod
+    def of(cls, node: Node) -> Site:
+        """Return where a node was recorded."""
+        return cls(node.scope, node.name, id(node.site[0]), node.site[1])
+
+
+Spot = tuple[Site, int]
+"""A site, and how many operations of the same step were recorded there before."""
+
+
 class _Assignment(NamedTuple):
     line: int
     operation: str
     targets: tuple[str, ...]
     several: int  # operations of this kind in the statement
     number: int  # of the one that is assigned among them, from 0
+
+
+def spots_of(nodes: Iterable[Node]) -> dict[Node, Spot]:
+    """Return the spot of each node: its site, and how many nodes of its step were recorded there before."""
+    seen: dict[tuple[int | None, Site], int] = {}
+    spots: dict[Node, Spot] = {}
+    for node in nodes:
+        site = Site.of(node)
+        seen[node.step, site] = number = seen.get((node.step, site), -1) + 1
+        spots[node] = site, number
+    return spots
 
 
 def names_of(nodes: Iterable[Node]) -> dict[Node, tuple[str, ...]]:
@@ -142,3 +171,20 @@ def _operation(value: ast.expr) -> str | None:
             return name
         case _:
             return None
+
+
+def maker_of(node: Node) -> str:
+    """Return the class or function whose code recorded a node, "LSTMCell" for LSTMCell.__call__; "" for a script.
+
+    A lambda has no name, but one in the method of a cell, such as the step of a scan, belongs to that cell.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> cell = tr.RNNCell(2, 3, np.random.default_rng(0))
+    >>> maker_of(cell(np.ones((1, 2)), cell.initial_state(1))[0].node)
+    'RNNCell'
+    """
+    parts = [part for part in node.site[0].co_qualname.split(".") if part != "<locals>"]
+    named = [part for part in parts if not part.startswith("<")]
+    if len(named) > 1 and named[-1] in ("__call__", "forward", "loss", "step"):
+        return named[-2]
+    return "" if parts[-1].startswith("<") else parts[-1]

@@ -12,11 +12,10 @@ import numpy as np
 from ...engine.tape import Kept, Node, Spec
 from ...errors import DrawingError
 from ...pictures.layout.components import cycles
-from .blocks import Block, Blocks, Link, find_blocks
+from .blocks import Block, Blocks, Kind, Link, find_blocks
 from .constants import Constants
-from .graph import Graph, Use, spec_of_kept
-from .names import operand_name
-from .states import Kind, Site
+from .graph import Graph, Place, Use, spec_of_kept
+from .names import Site, operand_name
 
 SHOWN = 8  # columns; if there are more steps, the middle ones are left out
 
@@ -80,6 +79,11 @@ class Table:
     times: tuple[int, ...]
     starts: dict[tuple[Row, int], Link | Kept]
     constants: Constants
+
+    def state(self, place: Place) -> tuple[Row, int] | None:
+        """Return the row and the number of a state; None for any other value."""
+        block = self.blocks.of.get(place[0])
+        return (self.row_of[block], block.states.index(place)) if block is not None and place in block.states else None
 
     def slot_of(self, block: Block, use: Use) -> int | None:
         """Return the number of the state that a use in a cell reads in all steps but the first; None: no state."""
@@ -207,10 +211,9 @@ def _starts(table: Table) -> dict[tuple[Row, int], Link | Kept]:
                 starts.setdefault((table.row_of[block], slot), edge.constant)
                 continue
             for place in table.constants.states_behind(edge.use):  # this constant is computed from their initial values
-                maker = table.blocks.of.get(place[0])
-                if maker is not None and place in maker.states:
-                    key = table.row_of[maker], maker.states.index(place)
-                    starts.setdefault(key, place[0].specs[place[1]])  # of which only the shape is known
+                state = table.state(place)
+                if state is not None:
+                    starts.setdefault(state, place[0].specs[place[1]])  # of which only the shape is known
     return starts
 
 
@@ -301,14 +304,13 @@ def _reader_names(table: Table) -> dict[tuple[Row, int], str]:
     """Return the names of the variables from which later steps read states, as far as all readers agree."""
     found: dict[tuple[Row, int], set[str]] = {}
     for link in table.blocks.links:
-        tail, head = link.tail, link.head
-        if tail is None or head is None or link.place not in tail.states or table.time(tail) == table.time(head):
+        state = None if link.place is None else table.state(link.place)
+        if link.place is None or link.head is None or state is None or link.head.step == link.place[0].step:
             continue
         for node, number in link.uses:
-            slot = tail.states.index(link.place)
-            if node.site[0] is tail.states[slot][0].site[0]:  # others have names of their own for it
+            if node.site[0] is link.place[0].site[0]:  # others have names of their own for it
                 name = operand_name(node.site[0].co_filename, node.site[1], node.name, number)
-                found.setdefault((table.row_of[tail], slot), set()).add(name)
+                found.setdefault(state, set()).add(name)
     return {key: min(names - {""}) for key, names in found.items() if len(names - {""}) == 1}
 
 

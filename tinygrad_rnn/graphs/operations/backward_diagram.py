@@ -17,9 +17,8 @@ from ...pictures.layout.content import Content
 from ...pictures.layout.diagram import Diagram, DiagramEdge
 from ...pictures.scene.legend import short_number
 from ...pictures.scene.scene import Row
-from ..content.builder import last_name
+from ..content.builder import BINARY, last_name, symbol
 from ..model.flow import Flow, norm
-from ..model.formula import BINARY, symbol
 from ..model.graph import Graph, is_passage, shape_text
 from ..model.operations import Operation
 from .diagram import OperationDiagram

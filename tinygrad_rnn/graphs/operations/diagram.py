@@ -11,13 +11,11 @@ from ...pictures.layout.content import Content
 from ...pictures.layout.diagram import Diagram, DiagramEdge, Group
 from ...pictures.scene.legend import short_number
 from ...pictures.scene.scene import Row
-from ..content.builder import ContentBuilder, cut_content
+from ..content.builder import ContentBuilder, cut_content, symbol
 from ..model.constants import Constants
-from ..model.dataflow import Dataflow
 from ..model.flow import Flow
-from ..model.formula import symbol
 from ..model.graph import Edge
-from ..model.operations import Operation
+from ..model.operations import Dataflow, Operation
 
 _MANY = 8  # readers of a leaf that share its box; the lines of more of them would tangle
 

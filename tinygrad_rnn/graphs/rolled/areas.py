@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from ...engine.tape import Node
 from ...pictures.layout.components import cycles, reached
 from ...pictures.layout.diagram import DiagramEdge
-from ..model.blocks import Blocks
+from ..model.blocks import Blocks, Kind
 from ..model.operations import Operation
 from ..model.rolling import Rolling
-from ..model.states import Kind
 
 
 @dataclass(frozen=True)

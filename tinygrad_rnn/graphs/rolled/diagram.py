@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from ...engine.tape import Node
@@ -11,12 +11,11 @@ from ...pictures.layout.content import Content
 from ...pictures.layout.diagram import Diagram, DiagramEdge
 from ...pictures.scene.legend import short_number
 from ...pictures.scene.scene import EdgeKind, Row
-from ..content.builder import ContentBuilder, data_key, root_mean_square
+from ..content.builder import ContentBuilder, data_key, root_mean_square, symbol
 from ..content.rows import RowContent
 from ..model.blocks import Block
 from ..model.credit import Credit
 from ..model.flow import Flow
-from ..model.formula import symbol
 from ..model.graph import Edge, Use, shape_text
 from ..model.operations import Operation
 from ..model.rolling import Rolling, State, StepEdge
@@ -130,12 +129,8 @@ class RolledDiagramBuilder:
         return box | {copy: box[home] for copy, home in self.rolling.home.items()}
 
     def _name(self, number: int, state: State) -> str:
-        node = state.source
-        block = self.blocks.of.get(node)
-        if block is not None and (node, state.output) in block.states:
-            row = self.table.row_of[block]
-            return row.slots[block.states.index((node, state.output))]
-        return "s" if len(self.states) == 1 else f"s{number + 1}"
+        found = self.table.state((state.source, state.output))
+        return found[0].slots[found[1]] if found is not None else "s" if len(self.states) == 1 else f"s{number + 1}"
 
     def build(self) -> RolledDiagram:
         """Return the diagram."""
@@ -182,7 +177,7 @@ class RolledDiagramBuilder:
         box = self.box[op.node]
         array = self.content.attribute(self.made.boxes, op, box, repeats)
         if array is not None:
-            self._line(array, box, {})
+            self._line(array, box)
 
     def _once(self, op: Operation) -> None:
         """Draw an operation outside time; edges from all steps become one line."""
@@ -192,18 +187,17 @@ class RolledDiagramBuilder:
         for edge in op.inputs:
             source = edge.source
             if source is not None and source.operation is None:
-                self._line(self._parameter(source), box, {0: [edge.use]})
+                self._line(self._parameter(source), box, [edge])
             elif source is not None:
                 output = edge.output if source not in self.rolling.home else 0
                 groups.setdefault((self.box[source], output), []).append(edge)
             elif data_key(edge) is not None:
                 tail = f"{box}.data{len(groups)}"
                 self.made.boxes[tail] = self.content.data("data", edge.spec)
-                self._line(tail, box, {})
+                self._line(tail, box)
         for (tail, output), edges in groups.items():
             gathers = gathers or (len(edges) == self.T and self.T > 1)
-            uses = {number: [edge.use] for number, edge in enumerate(edges)}
-            self._line(tail, box, uses, key=None if self.closed else (op.node, output))
+            self._line(tail, box, edges, key=None if self.closed else (op.node, output))
         if op.node in self.losses:
             self.made.boxes[box] = self._total(op, gathers)
             self.made.losses.insert(0, box)
@@ -244,14 +238,12 @@ class RolledDiagramBuilder:
 
     # -- lines --------------------------------------------------------------------------------------------------------
 
-    def _line(
-        self, tail: str, head: str, uses: Mapping[int, Sequence[Use]], label: str = "", key: Hashable = None
-    ) -> None:
-        """Record a line; lines between the same boxes are merged unless their keys differ."""
+    def _line(self, tail: str, head: str, edges: Iterable[Edge] = (), label: str = "", key: Hashable = None) -> None:
+        """Record a line for the edges of all steps; lines between two boxes are merged unless their keys differ."""
         if tail != head:
-            found = self.lines.setdefault((tail, head, label, key), {})
-            for step, read in uses.items():
-                found.setdefault(step, []).extend(read)
+            uses = self.lines.setdefault((tail, head, label, key), {})
+            for step, edge in enumerate(edges):
+                uses.setdefault(step, []).append(edge.use)
 
     def _input(self, op: Operation, number: int, edge: StepEdge) -> None:
         """Draw what an operation of the step reads."""
@@ -272,9 +264,8 @@ class RolledDiagramBuilder:
             tail = self.box[edge.source]
         named = edge.kind in ("here", "outside") and not self.closed
         label = self.content.output_name(op.inputs[number]) if named else ""
-        uses = {step: [found.use] for step, found in enumerate(edges)}
         if tail is not None:
-            self._line(tail, box, uses, label, None if self.closed else (op.node, number))
+            self._line(tail, box, edges, label, None if self.closed else (op.node, number))
 
     def _parameter(self, leaf: Node) -> str:
         id = f"parameter{self.graph.number[leaf]}"
