@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -25,7 +25,6 @@ class Row:
     """One row of the table.
 
     Attributes:
-        key: a Kind; for a box that spans the sequence its Block; for inputs ("input", number).
         role: "input", "cell", "attention", "layer", "loss", or "wide": one box that spans the sequence.
         level: 0 at the bottom; a row is above all that it reads.
         blocks: time to block.
@@ -37,7 +36,6 @@ class Row:
         y, width, height: of its boxes.
     """
 
-    key: Hashable
     role: str
     level: int = 0
     blocks: dict[int, Block] = field(default_factory=dict)
@@ -56,13 +54,14 @@ class Row:
         return self.blocks[(max if self.backward else min)(self.blocks)]
 
 
-@dataclass(frozen=True)
 class Table:
     """The rows of a picture, the edges between them, and the times.
 
-    Attributes:
+    Args:
         graph: what was recorded.
-        blocks: of the graph.
+
+    Attributes:
+        graph, blocks: what was recorded, and its blocks.
         rows: by level, bottom first.
         row_of: block to its row.
         pairs: (lower row, upper row) connected by edges within a step.
@@ -71,14 +70,26 @@ class Table:
         constants: names of arrays that the graph did not compute.
     """
 
-    graph: Graph
-    blocks: Blocks
-    rows: tuple[Row, ...]
-    row_of: dict[Block, Row]
-    pairs: tuple[tuple[Row, Row], ...]
-    times: tuple[int, ...]
-    starts: dict[tuple[Row, int], Link | Kept]
-    constants: Constants
+    def __init__(self, graph: Graph) -> None:
+        self.graph, self.blocks, self.constants = graph, find_blocks(graph), Constants(graph)
+        self.times = tuple(sorted({block.step for block in self.blocks.blocks if block.step is not None}))
+        self.row_of: dict[Block, Row] = {}
+        backward, found = _backward_kinds(self.blocks), dict[Hashable, Row]()
+        for block in self.blocks.blocks:
+            key, role = (block, "wide") if block.step is None else (block.kind, block.kind.role)
+            row = self.row_of[block] = found.setdefault(key, Row(role, backward=key in backward))
+            time = self.time(block)
+            row.blocks[-1 if time is None else time] = block
+        reads: dict[Row, set[Row]] = {row: set() for row in found.values()}
+        for link in self.blocks.links:
+            if link.tail is not None and link.head is not None and self.ends(link) is None:
+                reads[self.row_of[link.head]] |= {self.row_of[link.tail]} - {self.row_of[link.head]}
+        _add_inputs(reads, self)
+        _set_levels(reads)
+        _name(reads, self)
+        self.rows = tuple(sorted(reads, key=lambda row: row.level))
+        self.pairs = tuple((low, high) for high in self.rows for low in self.rows if low in reads[high])
+        self.starts = _starts(self)
 
     def state(self, place: Place) -> tuple[Row, int] | None:
         """Return the row and the number of a state; None for any other value."""
@@ -145,39 +156,14 @@ def _between(tail: Block, step: int | None, head: Block) -> bool:
     return step is not None and (tail.step or 0) < step <= (head.step or 0)
 
 
-def make_table(graph: Graph) -> Table:
-    """Return the table of a graph."""
-    blocks = find_blocks(graph)
-    times = tuple(sorted({block.step for block in blocks.blocks if block.step is not None}))
-    backward = _backward_kinds(blocks, times)
-    rows: dict[Hashable, Row] = {}
-    row_of: dict[Block, Row] = {}
-    table = Table(graph, blocks, (), row_of, (), times, {}, Constants(graph))
-    for block in blocks.blocks:
-        kind, key = block.kind, block if block.step is None else block.kind
-        role = "wide" if block.step is None else kind.role
-        row = row_of[block] = rows.setdefault(key, Row(key, role, backward=role == "cell" and kind in backward))
-        time = table.time(block)
-        row.blocks[-1 if time is None else time] = block
-    reads = _reads(table)
-    rows |= {row.key: row for row in _input_rows(reads, table)}
-    for row in rows.values():
-        reads.setdefault(row, set())
-    _set_levels(reads)
-    _name(rows.values(), table)
-    ordered = sorted(rows.values(), key=lambda row: row.level)
-    pairs = tuple((low, high) for high in ordered for low in ordered if low in reads[high])
-    return replace(table, rows=tuple(ordered), pairs=pairs, starts=_starts(table))
-
-
-def _backward_kinds(blocks: Blocks, times: Sequence[int]) -> set[Kind]:
+def _backward_kinds(blocks: Blocks) -> set[Kind]:
     """Return the cells that read the sequence from the end: their outputs are reversed afterwards."""
     found: set[Kind] = set()
     members = {node for block in blocks.blocks for node in block.nodes if block.step is None}
     for node in members:
         ids = node.attrs.get("indices") if node.name == "take_along" else None
         edge = node.edges[0] if node.edges else None
-        if ids is None or edge is None or edge[0].name != "stack" or ids.ndim < 2 or not len(times):
+        if ids is None or edge is None or edge[0].name != "stack" or ids.ndim < 2:
             continue
         order = np.moveaxis(ids, node.attrs["axis"], 0).reshape(ids.shape[node.attrs["axis"]], -1)
         if (order[0] == order.max()).any() and order.max() > 0:
@@ -185,15 +171,6 @@ def _backward_kinds(blocks: Blocks, times: Sequence[int]) -> set[Kind]:
                 blocks.of[source[0]].kind for source in edge[0].edges if source is not None and source[0] in blocks.of
             )
     return {kind for kind in found if kind.role == "cell"}
-
-
-def _reads(table: Table) -> dict[Row, set[Row]]:
-    """Return row to the rows that it reads within a step."""
-    reads: dict[Row, set[Row]] = {}
-    for link in table.blocks.links:
-        if link.tail is not None and link.head is not None and table.ends(link) is None:
-            reads.setdefault(table.row_of[link.head], set()).add(table.row_of[link.tail])
-    return {high: low - {high} for high, low in reads.items()}
 
 
 def _starts(table: Table) -> dict[tuple[Row, int], Link | Kept]:
@@ -231,19 +208,19 @@ def _inputs(table: Table) -> dict[Row, dict[int, Kept]]:
     return inputs
 
 
-def _input_rows(reads: dict[Row, set[Row]], table: Table) -> list[Row]:
-    """Return rows of inputs, and add them to what rows read; rows that read equal inputs share them."""
+def _add_inputs(reads: dict[Row, set[Row]], table: Table) -> None:
+    """Add rows of inputs, which the rows above them read; rows that read equal inputs share them."""
     found: list[tuple[Row, dict[int, Kept]]] = []
     for row, values in _inputs(table).items():
-        if row.role == "loss" or (reads.get(row) and not _is_fed(row, table)):
+        if row.role == "loss" or (reads[row] and not _is_fed(row, table)):
             continue
         like = next((other for other, theirs in found if _same(values, theirs)), None)
         if like is None:
-            like = Row(("input", len(found)), "input", letter="x" + "′" * min(len(found), 3))
+            like = Row("input", letter="x" + "′" * min(len(found), 3))
             like.inputs = {time: spec_of_kept(value) for time, value in values.items()}
             found.append((like, values))
-        reads.setdefault(row, set()).add(like)
-    return [row for row, _ in found]
+        reads[row].add(like)
+    reads.update((row, set()) for row, _ in found)
 
 
 def _is_fed(row: Row, table: Table) -> bool:

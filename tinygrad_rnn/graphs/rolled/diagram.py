@@ -19,7 +19,7 @@ from ..model.flow import Flow
 from ..model.graph import Edge, Use, shape_text
 from ..model.operations import Operation
 from ..model.rolling import Rolling, State, StepEdge
-from ..model.table import make_table
+from ..model.table import Table
 from .areas import Area, areas_of
 
 
@@ -103,7 +103,7 @@ class RolledDiagramBuilder:
     def __init__(self, flow: Flow, rolling: Rolling, closed: bool) -> None:
         self.graph, self.flow, self.rolling, self.closed = flow.graph, flow, rolling, closed
         self.T = len(rolling.steps)
-        self.table = make_table(self.graph)
+        self.table = Table(self.graph)
         self.content = ContentBuilder(flow, self.table.constants, "_{t}")
         self.blocks = self.table.blocks
         self.rows = RowContent(Flow(self.graph), self.table)  # as in the unrolled view, without gradients

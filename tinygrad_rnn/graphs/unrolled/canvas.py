@@ -16,7 +16,7 @@ from ..model.blocks import Block, Link
 from ..model.graph import Use
 from ..model.table import Row as TableRow
 from .grid import Grid
-from .parameters import plan_parameters
+from .parameters import ParameterPlan
 
 _APART = 22.0  # between two states of one cell
 _ROOM = 24.0  # for a mark at the end of a line
@@ -36,7 +36,7 @@ class Canvas:
     """
 
     def __init__(self, grid: Grid) -> None:
-        self.parts, self.grid, self.plan = grid.parts, grid, plan_parameters(grid)
+        self.parts, self.grid, self.plan = grid.parts, grid, ParameterPlan(grid)
         self.table, self.content = self.parts.table, self.parts.content
         self.graph, self.blocks = self.table.graph, self.table.blocks
         bundles: dict[Hashable, Sequence[Use]] = {link: link.uses for link in self.blocks.links}

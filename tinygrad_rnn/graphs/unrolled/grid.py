@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise, zip_longest
 from typing import NamedTuple
 
@@ -47,12 +46,13 @@ class Route(NamedTuple):
     lane: int = 0
 
 
-@dataclass
 class Grid:
     """The coordinates of everything in the unrolled view.
 
-    Attributes:
+    Args:
         parts: what is placed.
+
+    Attributes:
         shelves: groups of rows side by side, bottom first.
         routes: (lower row, upper row) to the route of the edges between them.
         feeds: (box, row) to the x (from the column's middle) at which parameters rise straight; None: by a lane.
@@ -68,22 +68,27 @@ class Grid:
         end: y of the lower end of the lowest row.
     """
 
-    parts: Parts
-    shelves: list[list[Row]] = field(default_factory=list)
-    routes: dict[tuple[Row, Row], Route] = field(default_factory=dict)
-    feeds: dict[Feed, float | None] = field(default_factory=dict)
-    lanes: list[Feed] = field(default_factory=list)
-    wide_fed: list[Feed] = field(default_factory=list)
-    left: float = 0.0
-    right: float = 0.0
-    x: dict[int, float] = field(default_factory=dict)
-    breaks: dict[tuple[int, int], float] = field(default_factory=dict)
-    top: float = 0.0
-    bottom: float = 0.0
-    line_top: float = 0.0
-    stems: int = 0
-    first_left: float = 0.0
-    end: float = 0.0
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self.shelves: list[list[Row]] = []
+        self.routes: dict[tuple[Row, Row], Route] = {}
+        self.feeds: dict[Feed, float | None] = {}
+        self.lanes: list[Feed] = []
+        self.wide_fed: list[Feed] = []
+        self.x: dict[int, float] = {}
+        self.breaks: dict[tuple[int, int], float] = {}
+        self.left = self.right = self.first_left = 0.0
+        self.top = self.bottom = self.line_top = self.end = 0.0
+        _size(parts)
+        _shelve(self)
+        fed = [{parts.table.row_of[reader] for reader in own.readers} for own, _ in parts.parameters]
+        steps = [number for number, shelf in enumerate(self.shelves) if shelf[0].role != "wide"]
+        above = bool(steps and steps[0])
+        self.stems = sum(any(row.role != "wide" for row in rows) for rows in fed) if above else 0
+        totals = [total.size[1] + LOSS_GAP for total in parts.totals]
+        _stack(self, TOP + (sum(totals) - LOSS_GAP + 48 if totals else 22.0), steps)
+        _route(self, [(number, row) for number, rows in enumerate(fed) for row in rows])
+        _spread(self)
 
     @property
     def lane_room(self) -> float:
@@ -164,31 +169,14 @@ class Grid:
         return [(a, start), (a, turn), (lane, turn), (lane, over), (b, over), (b, end)]
 
 
-def make_grid(parts: Parts) -> Grid:
-    """Return the coordinates of everything."""
-    grid = Grid(parts)
-    fed = [{parts.table.row_of[reader] for reader in own.readers} for own, _ in parts.parameters]
-    _size(grid)
-    _shelve(grid)
-    steps = [number for number, shelf in enumerate(grid.shelves) if shelf[0].role != "wide"]
-    if steps and steps[0]:
-        grid.stems = sum(any(row.role != "wide" for row in rows) for rows in fed)
-    totals = [total.size[1] + LOSS_GAP for total in parts.totals]
-    _stack(grid, TOP + (sum(totals) - LOSS_GAP + 48 if totals else 22.0), steps)
-    _route(grid, [(number, row) for number, rows in enumerate(fed) for row in rows])
-    _spread(grid)
-    return grid
-
-
 def width_below(parts: Parts) -> float:
     """Return the width of the parameters and the legend side by side, which is the least width of the steps."""
     boxes = sum(content.size(PARAMETERS_WIDTH)[0] for _, content in parts.parameters)
     return boxes + BELOW_GAP * (len(parts.parameters) - 1) + (LEGEND_WIDTH + 40) * parts.legend
 
 
-def _size(grid: Grid) -> None:
+def _size(parts: Parts) -> None:
     """Set the width and height of the boxes of each row."""
-    parts = grid.parts
     for row in parts.table.rows:
         times = [-1] if row.role == "wide" else [t for t in parts.shown if t in (row.inputs or row.blocks)]
         least = 0.0 if row.role == "input" else LEAST

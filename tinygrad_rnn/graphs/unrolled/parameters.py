@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 
 from ...pictures.scene.curves import Point
@@ -36,9 +36,8 @@ class Wire:
     head: Block | None = None
 
 
-@dataclass
 class ParameterPlan:
-    """The layout of the boxes of parameters, and of the lines from them to the steps.
+    """The layout of the boxes of parameters, of the lines from them to the steps, and of the legend.
 
     Attributes:
         boxes: parameters and their box.
@@ -47,43 +46,38 @@ class ParameterPlan:
         legend: corner of the legend; None: there is none.
     """
 
-    boxes: list[tuple[Parameters, Box]] = field(default_factory=list)
-    wires: list[Wire] = field(default_factory=list)
-    bottom: float = 0.0
-    right: float = 0.0
-    legend: Point | None = None
-
-
-def plan_parameters(grid: Grid) -> ParameterPlan:
-    """Return the layout of parameters, their lines and the legend."""
-    parts, found, plan = grid.parts, grid.parts.parameters, ParameterPlan()
-    low = grid.end + 22  # y of the first line below everything
-    stems = [any(reader.step is not None for reader in own.readers) for own, _ in found] if grid.stems else []
-    top = low + LINE_GAP * len(found) + 20
-    wide = width_below(parts)
-    end = grid.x[grid.parts.shown[-1]] + grid.right + grid.lane_room if grid.parts.shown else grid.first_left
-    spare = max(wide - (end - grid.first_left), 0.0) / 2
-    left = max(grid.first_left - spare, MARGIN)
-    plan.right = right = max(end + spare, left + wide)
-    space = (right - left - wide) / max(len(found), 1)
-    at = left + space / 2
-    for number, (own, content) in enumerate(found):
-        width, height = content.size(PARAMETERS_WIDTH)
-        id = f"p{parts.table.graph.number[own.parameters[0].node]}"
-        box = content.at(id, at + width / 2, top + height / 2, (width, height))
-        if stems and stems[number]:
-            entry = (grid.right_lane(sum(stems[:number])), grid.line_top + LINE_GAP * sum(stems[:number]))
-        else:
-            entry = (box.x, (low if stems else grid.line_top) + LINE_GAP * number)
-        plan.boxes.append((own, box))
-        plan.wires += _wires(grid, number, own, box, entry, low + LINE_GAP * number)
-        at += width + BELOW_GAP + space
-        plan.bottom = max(plan.bottom, height)
-    plan.bottom += top
-    if parts.legend:
-        plan.legend = (right - LEGEND_WIDTH, top + 6)
-        plan.bottom = max(plan.bottom, top + 6 + LEGEND_HEIGHT)
-    return plan
+    def __init__(self, grid: Grid) -> None:
+        self.boxes: list[tuple[Parameters, Box]] = []
+        self.wires: list[Wire] = []
+        self.bottom = 0.0
+        self.legend: Point | None = None
+        parts, found = grid.parts, grid.parts.parameters
+        low = grid.end + 22  # y of the first line below everything
+        stems = [any(reader.step is not None for reader in own.readers) for own, _ in found] if grid.stems else []
+        top = low + LINE_GAP * len(found) + 20
+        wide = width_below(parts)
+        end = grid.x[grid.parts.shown[-1]] + grid.right + grid.lane_room if grid.parts.shown else grid.first_left
+        spare = max(wide - (end - grid.first_left), 0.0) / 2
+        left = max(grid.first_left - spare, MARGIN)
+        self.right = right = max(end + spare, left + wide)
+        space = (right - left - wide) / max(len(found), 1)
+        at = left + space / 2
+        for number, (own, content) in enumerate(found):
+            width, height = content.size(PARAMETERS_WIDTH)
+            id = f"p{parts.table.graph.number[own.parameters[0].node]}"
+            box = content.at(id, at + width / 2, top + height / 2, (width, height))
+            if stems and stems[number]:
+                entry = (grid.right_lane(sum(stems[:number])), grid.line_top + LINE_GAP * sum(stems[:number]))
+            else:
+                entry = (box.x, (low if stems else grid.line_top) + LINE_GAP * number)
+            self.boxes.append((own, box))
+            self.wires += _wires(grid, number, own, box, entry, low + LINE_GAP * number)
+            at += width + BELOW_GAP + space
+            self.bottom = max(self.bottom, height)
+        self.bottom += top
+        if parts.legend:
+            self.legend = (right - LEGEND_WIDTH, top + 6)
+            self.bottom = max(self.bottom, top + 6 + LEGEND_HEIGHT)
 
 
 def _wires(grid: Grid, number: int, own: Parameters, box: Box, entry: Point, turn: float) -> list[Wire]:

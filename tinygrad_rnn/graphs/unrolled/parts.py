@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
@@ -15,8 +15,8 @@ from ..model.blocks import Block, Blocks, Link
 from ..model.flow import Flow
 from ..model.graph import Parameter, Place, Use
 from ..model.options import Options
-from ..model.table import Row, Table, make_table, shown_times
-from .interior import Interior, open_cells
+from ..model.table import Row, Table, shown_times
+from .interior import open_cells
 
 LOSS_LINE = 10.0
 """Distance between two parallel lines to a loss, in points."""
@@ -78,12 +78,14 @@ class Window(NamedTuple):
     last: int
 
 
-@dataclass(frozen=True)
 class Parts:
     """The parts of a picture.
 
-    Attributes:
+    Args:
         flow: the graph, and its gradient.
+        options: `steps` chooses the columns, `depth` 2 opens the cells.
+
+    Attributes:
         table: rows and times.
         content: builder of the contents of boxes.
         shown: times that have a column, in order.
@@ -93,14 +95,19 @@ class Parts:
         interiors: opened cells, laid out; empty: cells are closed.
     """
 
-    flow: Flow
-    table: Table
-    content: RowContent
-    shown: list[int]
-    totals: list[Total]
-    parameters: list[tuple[Parameters, Content]]
-    windows: list[Window]
-    interiors: Mapping[Block, Interior]
+    def __init__(self, flow: Flow, options: Options) -> None:
+        self.flow, self.table = flow, Table(flow.graph)
+        self.content = RowContent(flow, self.table)
+        opened = options.depth == 2
+        # Opened cells are large: without steps=, only the first and the last step are shown.
+        self.shown = shown_times(self.table.times, 2 if options.steps is None and opened else options.steps)
+        self.interiors = open_cells(self.content, self.shown) if opened else {}
+        self.windows = _find_windows(self.table, self.shown)
+        self.totals = _find_totals(self.table.blocks, self.content, len(self.shown))
+        self.parameters = [
+            (own, self.content.parameters(own.row.blocks[max(own.row.blocks)].name, own.parameters))
+            for own in _find_parameters(self.table)
+        ]
 
     @property
     def hidden(self) -> set[Row]:
@@ -111,22 +118,6 @@ class Parts:
     def legend(self) -> bool:
         """Whether there is a legend."""
         return self.flow.measured or bool(self.flow.graph.cuts)
-
-
-def find_parts(flow: Flow, options: Options) -> Parts:
-    """Return the parts of a picture."""
-    table = make_table(flow.graph)
-    content = RowContent(flow, table)
-    opened = options.depth == 2
-    # Opened cells are large: without steps=, only the first and the last step are shown.
-    shown = shown_times(table.times, 2 if options.steps is None and opened else options.steps)
-    parameters = [
-        (own, content.parameters(own.row.blocks[max(own.row.blocks)].name, own.parameters))
-        for own in _find_parameters(table)
-    ]
-    interiors = open_cells(content, shown) if opened else {}
-    totals = _find_totals(table.blocks, content, len(shown))
-    return Parts(flow, table, content, shown, totals, parameters, _find_windows(table, shown), interiors)
 
 
 def _find_totals(blocks: Blocks, content: RowContent, shown: int) -> list[Total]:

@@ -20,9 +20,9 @@ from ..model.flow import Flow
 from ..model.options import Options
 from .canvas import Canvas
 from .carried import draw_states
-from .grid import LOSS_GAP, MARGIN, PAD, TOP, make_grid
+from .grid import LOSS_GAP, MARGIN, PAD, TOP, Grid
 from .interior import Interior, Port, Wire
-from .parts import LOSS_LINE, Parts, find_parts, losses_in_steps
+from .parts import LOSS_LINE, Parts, losses_in_steps
 
 
 def unrolled(flow: Flow, options: Options) -> Scene:
@@ -35,7 +35,7 @@ def unrolled(flow: Flow, options: Options) -> Scene:
     Raises:
         DrawingError: if `options.steps` names a step that does not exist.
     """
-    canvas = Canvas(make_grid(find_parts(flow, options)))
+    canvas = Canvas(Grid(Parts(flow, options)))
     for draw in (_boxes, _parameters, _links, draw_states, _regions, _losses, _opened):
         draw(canvas)
     return _finished(canvas, options)
