@@ -67,8 +67,9 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# On all cores; its workers give up where they do not start within three seconds, and then one process does it.
 types: $(STAMP)
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers auto || $(BIN)/mypy
 
 env: $(STAMP)
 

@@ -84,3 +84,10 @@ def test_what_is_refused(model, monkeypatch, capsys, arguments, message):
     assert cli.main(["export", *arguments]) == 2
     assert message in capsys.readouterr().err
     assert [path.name for path in Path().iterdir()] == ["model.npz"]
+
+
+def test_eight_bits_that_change_nothing_are_said(tmp_path):
+    tiny = tr.RNNCell(2, 2, np.random.default_rng(0))
+    with pytest.warns(UserWarning, match="quantize='int8' changes nothing here"):
+        tr.export(tiny, tmp_path / "a.c", quantize="int8")
+    assert "int8_t" not in (tmp_path / "a.c").read_text()

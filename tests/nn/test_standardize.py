@@ -42,6 +42,15 @@ def test_each_column_of_a_table_has_its_own_mean():
     assert tr.Standardize(1, np.float64).fit(windows[..., None]).mean == 5.5
 
 
+def test_sequences_of_different_lengths_count_step_by_step():
+    sequences = [np.random.default_rng(T).standard_normal((T, 3)) for T in (4, 9, 2)]
+    one, all_steps = (tr.Standardize(3).fit(values) for values in (sequences, np.concatenate(sequences)))
+    assert one.mean.tolist() == all_steps.mean.tolist()
+    assert one.deviation.tolist() == all_steps.deviation.tolist()
+    with pytest.raises(tr.ShapeError, match=r"Standardize.fit: expected \(..., D\) with D = 3, got \(2, 2\)"):
+        tr.Standardize(3).fit([*sequences, np.ones((2, 2))])
+
+
 def test_it_is_saved_with_a_model():
     class Model(tr.Module):
         def __init__(self):

@@ -267,7 +267,11 @@ def test_a_stack_is_made_of_cells(cells, words):
 
 @pytest.mark.parametrize(
     ("cell", "words"),
-    [(tr.RNNCell, "got <class 'tinygrad_rnn.nn.cells.RNNCell'>; make one"), ("lstm", "got 'lstm'"), (None, "got None")],
+    [
+        (tr.RNNCell, "got <class 'tinygrad_rnn.nn.cells.RNNCell'>; make one"),
+        *[("lstm", "got 'lstm'"), (None, "got None")],
+        (tr.RecurrentLayers("rnn", 3, 4, np.random.default_rng(0)), "got RecurrentLayers, which reads whole sequences"),
+    ],
 )
 def test_what_is_no_cell(cell, words):
     with pytest.raises(tr.ConfigError, match=f"unroll: expected a cell, .*{words}"):

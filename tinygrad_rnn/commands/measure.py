@@ -90,7 +90,7 @@ def score(arguments: argparse.Namespace) -> int:
         total = {"nats": mean, "perplexity": perplexity(mean), "tokens": tokens, "baselines": means}
         print(json.dumps({**total, "unknown_rate": corpus.unknown_rate, "lines": lines}))
         return 0
-    row("result", score_text(mean, level) + f", {tokens:,} tokens in {rows:,} lines")
+    row("result", score_text(mean, level) + f", tokens: {tokens:,}, lines: {rows:,}")
     for name, other in means.items():
         row(name, score_text(other, level))
     return 0

@@ -36,7 +36,18 @@ After = TypeVar("After")
 
 
 def check_cell(function: str, cell: object) -> None:
-    """Raise `ConfigError` if this is not a cell, but a class or a name, for instance."""
+    """Raise `ConfigError` if this is not a cell, but a class, a name or a layer of cells, for instance."""
+    check_callable(function, cell)
+    if getattr(cell, "time_axis", False) is True:
+        name = type(cell).__name__
+        raise ConfigError(
+            f"{function}: expected a cell, which takes one step, got {name}, which reads whole sequences; call it "
+            "itself: outputs, states = layers(xs, states)"
+        )
+
+
+def check_callable(function: str, cell: object) -> None:
+    """Raise `ConfigError` if this cannot be called as cell(x, state)."""
     if isinstance(cell, type) or not callable(cell):
         raise ConfigError(
             f"{function}: expected a cell, a callable cell(x, state) -> (output, state), got {cell!r}"

@@ -9,7 +9,7 @@ from ..checks import integer
 from ..engine.arrays import as_numbers
 from ..engine.operands import as_value
 from ..engine.tape import Array
-from ..engine.tensor import Operand, Value, shape_of
+from ..engine.tensor import Operand, Tensor, Value, shape_of
 from ..errors import DTypeError, ShapeError
 from .module import Module
 
@@ -43,19 +43,16 @@ class Standardize(Module):
         """Compute the mean and the deviation of each feature, and return this module.
 
         Args:
-            values: training data (..., D); also (T,) if D = 1. NaN is a missing value. A feature that does not vary is
-                divided by 1.
+            values: training data (..., D); also (T,) if D = 1; or a list of such arrays, as sequences of different
+                lengths are. NaN is a missing value. A feature that does not vary is divided by 1.
 
         Raises:
             ShapeError: if the last axis is not D, or a feature has no values.
             DTypeError: if they are not real numbers.
         """
-        array = as_numbers(values, "Standardize.fit: values")
-        if array.dtype.kind not in "biuf":
-            raise DTypeError(f"Standardize.fit: expected real values, got dtype {array.dtype}")
         D = len(self.mean)
-        self._check("Standardize.fit", array.shape, columns=array.ndim > 1)
-        rows = array.reshape(-1, D).astype(np.float64)
+        listed = isinstance(values, list | tuple) and any(isinstance(one, np.ndarray | Tensor) for one in values)
+        rows = np.concatenate([self._rows(one) for one in (values if listed else [values])])
         known = np.isfinite(rows)
         counts = known.sum(axis=0)
         if not counts.all():
@@ -84,6 +81,13 @@ class Standardize(Module):
         """Return y * deviation + mean: numbers in the units of the data."""
         self._check("Standardize.inverse", shape_of(y))
         return as_value(y) * self._over(self.deviation) + self._over(self.mean)
+
+    def _rows(self, values: Operand) -> Array:
+        array = as_numbers(values, "Standardize.fit: values")
+        if array.dtype.kind not in "biuf":
+            raise DTypeError(f"Standardize.fit: expected real values, got dtype {array.dtype}")
+        self._check("Standardize.fit", array.shape, columns=array.ndim > 1)
+        return array.reshape(-1, len(self.mean)).astype(np.float64)
 
     def _over(self, statistic: Array) -> Array:
         return statistic.reshape(()) if len(statistic) == 1 else statistic

@@ -12,6 +12,7 @@ from ...compiler.replay.executor import Executor
 from ...compiler.settings import chosen_executor
 from ...engine.tape import Array
 from ..program import Program
+from .tables import multiply_tables
 
 
 def frozen(program: Program) -> Graph:
@@ -20,8 +21,9 @@ def frozen(program: Program) -> Graph:
     for weight in program.weights:
         weight.value.constant = known[weight.value] = weight.array
     direct = set(known)  # weights, and views of them, which cost nothing
-    new = Rewriter(program.graph)
-    for call in program.graph.calls:
+    graph = multiply_tables(program.graph)
+    new = Rewriter(graph)
+    for call in graph.calls:
         made = new.keep(call)
         arrays = _computed(made, known)
         if arrays is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 
 from ...checks import flag
@@ -46,7 +47,7 @@ def write(
         source: what is written.
         path: NAME.c; NAME is the prefix of everything that the header declares.
         quantize: "int8": matrices that are multiplied with, or looked up in, in 8 bits with a scale for each column of
-            x @ W; None: as they are.
+            x @ W, and a warning where there are none; None: as they are.
         weights: "source": in NAME.c; "blob": in NAME.bin, whose content is the first argument of `NAME_step`.
         reentrant: True: working memory is an argument, `NAME_work *`, so that several threads can use the model; False:
             it is a static variable.
@@ -110,6 +111,12 @@ def _constants(program: Program, schedule: Schedule, blob: bool, int8: bool) -> 
     floating = [weight.array.dtype for weight in program.weights if is_real(weight.array.dtype)]
     constants = Constants(Names(), known, floating[0] if blob and floating else None)
     small = quantized(item for item, _ in flat(schedule)) if int8 else {}
+    if int8 and not small:
+        warnings.warn(
+            "export: quantize='int8' changes nothing here: no matrix of constants is only multiplied with or looked up "
+            "in (products of a few numbers are written out, and keep their own)",
+            stacklevel=4,  # the caller of export
+        )
     constants.add_all(constants_of(schedule), small)
     return constants
 

@@ -15,7 +15,7 @@ from ...engine.tensor import Operand, Tensor, Value, described
 from ...engine.tree import map_leaves
 from ...errors import ConfigError, ShapeError
 from ...nn.base import batch_of_one
-from ...nn.cells import Cell, State, check_cell, stepped
+from ...nn.cells import Cell, State, check_callable, stepped
 from .replayed import Plan, Replayed, array_of
 
 
@@ -70,7 +70,7 @@ class Stepper:
         threads: int | None = None,
         time_axis: bool | None = None,
     ) -> None:
-        check_cell("Stepper", model)
+        check_callable("Stepper", model)
         if not fits(model, (None, None)):
             raise ConfigError(
                 f"Stepper: {type(model).__name__} cannot be called as model(x, state); pass the part of it that can, a "
