@@ -11,8 +11,7 @@ import tinygrad_rnn as tr
 from tinygrad_rnn.graphs.model.flow import Flow, flow_of
 from tinygrad_rnn.graphs.model.options import Options
 from tinygrad_rnn.graphs.model.record import record
-from tinygrad_rnn.graphs.rolled.loops import when
-from tinygrad_rnn.graphs.rolled.view import rolled
+from tinygrad_rnn.graphs.rolled.view import rolled, when
 from tinygrad_rnn.pictures.scene.curves import bezier
 
 

@@ -70,7 +70,7 @@ def test_every_operation_of_every_step_is_a_copy(T, cut_every):
     outputs, _ = tr.unroll(cell, np.ones((2, T, 3), np.float32), cut_every=cut_every)
     loss = np.sum(outputs)
     rolling, ops = rolled_of(loss), operations_of(read([loss]))
-    assert set(rolling.home) == {op.id for op in ops if op.step is not None}
+    assert set(rolling.home) == {op.node for op in ops if op.step is not None}
     assert all(sum(copy is not None for copy in copies) == T for copies in rolling.copies.values())
 
 
@@ -83,7 +83,7 @@ def test_the_first_step_may_start_from_a_constant_and_lack_what_only_the_state_g
             h = slow + w
     rolling = rolled_of(h)
     assert [op.name for op in rolling.template] == ["multiply", "add"]
-    multiply = rolling.copies[rolling.template[0].id]
+    multiply = rolling.copies[rolling.template[0].node]
     assert multiply[0] is None
     assert None not in multiply[1:]
 
@@ -227,8 +227,8 @@ def test_names_come_from_the_lines_that_assign():
     nameless = np.sum(tr.tanh(total) * total)
     renamed = total.sum(axis=1).max()
     names = names_of(read([nameless, renamed]).nodes)
-    assert names[first.node.id] == ("first", "second", "third")
-    assert names[total.node.id] == ("total",)
+    assert names[first.node] == ("first", "second", "third")
+    assert names[total.node] == ("total",)
     assert set(names.values()) == {("first", "second", "third"), ("total",), ("nameless",), ("renamed",)}
 
 
@@ -239,7 +239,7 @@ def test_inner_operations_and_repeated_statements():
         y = tr.tanh(x + 1.0) + tr.tanh(x + 2.0)
         results.append(y)
     names = names_of(read(results).nodes)
-    assert names == {results[0].node.id: ("y",), results[1].node.id: ("y",)}
+    assert names == {results[0].node: ("y",), results[1].node: ("y",)}
 
 
 @pytest.mark.parametrize(("cell", "expected"), [("lstm", {"h", "c"}), ("gru", {"h"}), ("rnn", {"h"})])

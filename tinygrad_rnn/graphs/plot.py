@@ -50,11 +50,10 @@ def gradient_flow(graph: Graph, losses: Literal["last", "all"] = "last") -> Norm
     if isinstance(rolling, Unlike):
         remedy = "" if rolling.step is None else "; record the same operations in every step"
         raise DrawingError(f"plot_gradient_flow: {rolling.reason}{remedy}")
-    names, found = graph.names, dict[str, list[tuple[Use, ...]]]()
+    found: dict[str, list[tuple[Use, ...]]] = {}
     bundles: dict[tuple[str, int], tuple[Use, ...]] = {}
     for state, readers in rolling.states().items():
-        given, scope = names.get(state.source), ".".join(rolling.maker(state).node.scope)
-        name = f"{scope} {given[state.output] if given else 'state'}".strip()
+        name = f"{'.'.join(state.source.scope)} {graph.name(state.source, state.output) or 'state'}".strip()
         while name in found:
             name += "'"
         found[name] = carried = rolling.carried(state, readers)

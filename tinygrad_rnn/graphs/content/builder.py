@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
-from functools import cached_property
 
 import numpy as np
 
@@ -28,18 +27,14 @@ class ContentBuilder:
 
     Args:
         flow: the graph, and its gradient.
+        constants: the names of arrays that the graph did not compute.
         subscript: suffix of the titles of states and arrays, such as "_{t}".
     """
 
-    def __init__(self, flow: Flow, subscript: str = "") -> None:
-        self.graph, self.flow, self.subscript = flow.graph, flow, subscript
-        self.names = self.graph.names
+    def __init__(self, flow: Flow, constants: Constants, subscript: str = "") -> None:
+        self.graph, self.flow, self.constants, self.subscript = flow.graph, flow, constants, subscript
         self.parameter_of = {parameter.node: parameter for parameter in self.graph.parameters}
-
-    @cached_property
-    def constants(self) -> Constants:
-        """The names of arrays that the graph did not compute."""
-        return Constants(self.graph)
+        self._arrays: dict[Hashable, str] = {}
 
     # -- names --------------------------------------------------------------------------------------------------------
 
@@ -50,29 +45,25 @@ class ContentBuilder:
             return self.constants.name(edge) if edge.spec.ndim and not edge.cuts else ""
         if source in self.parameter_of:
             return last_name(self.parameter_of[source].name)
-        given = self.names.get(source.id)
-        return given[edge.output] if given else "x" if source.name in ("unstack", "take") else ""
+        return self.graph.name(source, edge.output) or ("x" if source.name in ("unstack", "take") else "")
 
     def output_name(self, edge: Edge) -> str:
         """Return the name of one of several outputs of an operation, such as a gate; "" if it has one output."""
-        if edge.source is None or len(edge.source.specs) == 1:
-            return ""
-        given = self.names.get(edge.source.id)
-        return given[edge.output] if given else ""
+        one = edge.source is None or len(edge.source.specs) == 1
+        return "" if edge.source is None or one else self.graph.name(edge.source, edge.output)
 
     # -- operations and losses ----------------------------------------------------------------------------------------
 
     def operation(self, op: Operation, states: Sequence[str] = (), facts: str = "") -> Content:
         """Return the content of an operation; with `states`, the title is their names, with the symbol below it."""
         node = op.node
-        given = self.names.get(node.id, ())
         tooltip = [f"{'state' if states else 'operation'}: {node.name}", *self.graph.facts((node, 0)), facts]
         sign = sign_of(op)
         if states:
             title = ", ".join(f"{name}{self.subscript}" for name in states)
             row = Row(f"{sign} · {shape_text(node.specs[0].shape)}")
             return Content("state", title, (row,), _lines(title, *tooltip))
-        below = self._formula(op) or (given[0] if len(given) == 1 else "")
+        below = self._formula(op) or (self.graph.name(node) if len(node.specs) == 1 else "")
         return Content("operation", sign, (Row(below),) if below else (), _lines(below or node.name, *tooltip))
 
     def _formula(self, op: Operation) -> str:
@@ -104,13 +95,22 @@ class ContentBuilder:
         tooltip = _lines(title, f"shape: {shape_text(spec.shape)}", f"dtype: {spec.dtype}")
         return Content("constant" if constant else "input", title, rows, tooltip)
 
-    def attribute(self, op: Operation, repeats: bool = True) -> tuple[str, Content] | None:
-        """Return (name, content) of an array among the attributes, such as the ids of a lookup, or None."""
+    def constant(self, boxes: dict[str, Content], edge: Edge, subscript: str, constant: bool = False) -> str | None:
+        """Add the box of an array that an edge reads, unless an equal one has it; return its id, None for a number."""
+        key = data_key(edge)
+        if key is not None and key not in self._arrays:
+            self._arrays[key] = id = f"data{len(self._arrays)}"
+            boxes[id] = self.data(f"{self.constants.name(edge)}{subscript}", edge.spec, constant)
+        return self._arrays.get(key)
+
+    def attribute(self, boxes: dict[str, Content], op: Operation, reader: str, repeats: bool = True) -> str | None:
+        """Add the box of an array among the attributes, such as the ids of a lookup; return its id, None: no array."""
         for key, value in op.node.attrs.items():
             if isinstance(value, np.ndarray):
                 name = "order" if op.name == "take_along" else _ATTRIBUTES.get(key, key)
                 title = f"{name}{self.subscript}" if repeats else f"{name}s" if name in ("id", "target") else name
-                return key, self.data(title, Spec(value.shape, value.dtype))
+                boxes[f"{reader}.{key}"] = self.data(title, Spec(value.shape, value.dtype))
+                return f"{reader}.{key}"
         return None
 
     def parameter(self, leaf: Node) -> Content:
@@ -123,7 +123,7 @@ class ContentBuilder:
         return Content("parameter", title, tuple(rows), _lines(*self._about(parameter)))
 
     def _gradient_row(self, parameter: Parameter, before: str = "", none: str = "‖∇‖ 0") -> Row:
-        total = self.flow.total((parameter.node, 0))
+        total = self.flow.totals.get((parameter.node, 0))
         text = none if total is None else f"‖∇‖ {short_number(total)}"
         return Row(before + text, total, warn=bool(self.flow.warning(total)))
 
@@ -152,14 +152,14 @@ class ContentBuilder:
         return [*self.graph.facts(place), *self._norm(place)]
 
     def _norm(self, place: Place) -> list[str]:
-        magnitude = self.flow.total(place)
+        magnitude = self.flow.totals.get(place)
         return [] if magnitude is None else [f"gradient norm: {short_number(magnitude)}"]
 
     def warnings(self, places: Sequence[Place]) -> list[Row]:
         """Return warnings about the first value that is not finite, and about the first such or vanished gradient."""
         summaries = [self.graph.summary(place) for place in places]
         bad = [Row(f"{s.bad} of {s.size} not finite", warn=True) for s in summaries if s is not None and s.bad]
-        totals = [total for place in places if (total := self.flow.total(place)) is not None]
+        totals = [total for place in places if (total := self.flow.totals.get(place)) is not None]
         found = [(total, warning) for total in totals if (warning := self.flow.warning(total))]
         return bad[:1] + [Row(f"‖∇‖ {short_number(total)} {warning}", warn=True) for total, warning in found[:1]]
 

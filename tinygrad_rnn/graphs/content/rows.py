@@ -32,7 +32,7 @@ class RowContent(ContentBuilder):
     """
 
     def __init__(self, flow: Flow, table: Table) -> None:
-        super().__init__(flow)
+        super().__init__(flow, table.constants)
         self.blocks, self.table = table.blocks, table
         self._expressions: dict[Row, str] = {}
         self._cells: dict[int | None, list[Block]] = {}
@@ -96,7 +96,7 @@ class RowContent(ContentBuilder):
         if source.place is None:
             return self._constant(row, source)
         node = source.place[0]
-        if leaves := self.blocks.leaves_of(node):
+        if leaves := self.blocks.flow.leaves_of(node):
             return last_name(self.parameter_of[leaves[0]].name) + ("ᵀ" if node.name == "transpose" else "")
         block = self.blocks.of.get(node)
         if block is None:

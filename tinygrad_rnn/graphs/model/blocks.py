@@ -13,7 +13,7 @@ from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from ...engine.tape import Kept, Node
+from ...engine.tape import Node
 from ...pictures.layout.components import components
 from .dataflow import MOVING, SCALING, Dataflow
 from .formula import maker_of
@@ -83,8 +83,7 @@ class Blocks:
         links: between blocks, and from parameters (a leaf, or a value computed from leaves alone) to blocks.
         terms: for each loss, the places that it sums; the loss itself if it is no sum.
         sums: for each loss, the nodes that add up its terms.
-        weights: node outside time that is computed from leaves alone, to these leaves.
-        constants: block to the constants that it reads, as arrays or their Specs, each with its use.
+        flow: what the operations read, and which values are computed from leaves alone.
     """
 
     blocks: tuple[Block, ...]
@@ -92,12 +91,12 @@ class Blocks:
     links: tuple[Link, ...]
     terms: tuple[tuple[Place, ...], ...]
     sums: tuple[frozenset[Node], ...]
-    weights: dict[Node, tuple[Node, ...]]
-    constants: dict[Block, list[tuple[Use, Kept]]]
+    flow: Dataflow
 
-    def leaves_of(self, node: Node) -> tuple[Node, ...]:
-        """Return a leaf itself, or the leaves that weights are computed from; () for any other node."""
-        return (node,) if node.operation is None else self.weights.get(node, ())
+    def constants(self, block: Block) -> list[Edge]:
+        """Return the edges from constants to a block, without those whose past was freed by a cut."""
+        edges = (edge for op in block.ops for edge in self.flow.inputs[op.node])
+        return [edge for edge in edges if edge.source is None and not edge.cuts]
 
 
 def find_blocks(graph: Graph) -> Blocks:
@@ -126,10 +125,9 @@ def find_blocks(graph: Graph) -> Blocks:
         of.update((member, block) for member in flow.ops[node].nodes)
     for place in states.places:
         of[place[0]].states.append(place)
-    links, constants = _links(flow, members, of, found)
     nodes = (frozenset(node for result in added for node in flow.ops[result].nodes) for added, _ in found)
     terms = tuple(terms for _, terms in found)
-    return Blocks(tuple(blocks.values()), of, links, terms, tuple(nodes), flow.weights, constants)
+    return Blocks(tuple(blocks.values()), of, _links(flow, members, of, found), terms, tuple(nodes), flow)
 
 
 class _Sorter:
@@ -241,17 +239,14 @@ def _links(
     members: Iterable[Node],
     of: Mapping[Node, Block],
     losses: Iterable[tuple[Iterable[Node], Collection[Place]]],
-) -> tuple[tuple[Link, ...], dict[Block, list[tuple[Use, Kept]]]]:
-    """Return the links between blocks, and the constants that blocks read."""
+) -> tuple[Link, ...]:
+    """Return the links between blocks, and from parameters to blocks."""
     bundles: dict[_Ends, list[Use]] = {}
-    constants: dict[Block, list[tuple[Use, Kept]]] = {}
     for node in members:
         head = of[node]
         for edge in flow.inputs[node]:
-            if edge.source is None and not edge.cuts:
-                constants.setdefault(head, []).append((edge.use, edge.constant))
-            elif edge.source is None or of.get(edge.source) is not head:
-                tail = None if edge.source is None else of.get(edge.source)
+            tail = None if edge.source is None else of.get(edge.source)
+            if tail is not head and (edge.source is not None or edge.cuts):
                 bundles.setdefault((tail, edge.place, head, edge.cuts, None), []).append(edge.use)
     for loss, (added, terms) in enumerate(losses):
         for node in sorted(added, key=lambda node: node.id):
@@ -259,5 +254,6 @@ def _links(
                 if edge.source is not None and (edge.source, edge.output) in terms:
                     key = (of.get(edge.source), edge.place, None, edge.cuts, loss)
                     bundles.setdefault(key, []).append(edge.use)
-    links = (Link(tail, place, head, tuple(u), cuts, loss) for (tail, place, head, cuts, loss), u in bundles.items())
-    return tuple(links), constants
+    return tuple(
+        Link(tail, place, head, tuple(uses), cuts, loss) for (tail, place, head, cuts, loss), uses in bundles.items()
+    )

@@ -11,11 +11,11 @@ from functools import cached_property
 
 import numpy as np
 
-from ...engine.tape import Array, Node
+from ...engine.tape import Node
 from .graph import Edge, Graph, Place, Use
 from .states import spots_of
 
-_Group = list[tuple[Node, Edge]]
+_Group = list[Edge]
 """What the nodes at one spot read as their input of one number, one for each step."""
 
 
@@ -50,8 +50,7 @@ class Constants:
             return "x"
         later = self.later(edge.use)
         if later is not None and later.source is not None:
-            given = self.graph.names.get(later.source.id)
-            return given[later.output] if given else "s" if self.starts(edge.use) else "data"
+            return self.graph.name(later.source, later.output) or ("s" if self.starts(edge.use) else "data")
         if edge.use[0].step is None and edge.use[0].name == "matmul":  # the input of a layer without time
             return "x"
         if edge.spec.dtype.kind == "b":
@@ -60,7 +59,7 @@ class Constants:
 
     def is_fixed(self, use: Use) -> bool:
         """Return whether a use reads the same numbers in each step, and is not the input."""
-        group = self._group(use)
+        group = self.at_spot(use)
         return bool(group) and use not in self._ranks and _known(group) and not _differs(group)
 
     def is_input(self, use: Use, certain: bool = False) -> bool:
@@ -69,8 +68,13 @@ class Constants:
 
     def later(self, use: Use) -> Edge | None:
         """Return the edge at the same spot of a later step, if that reads no constant; else None."""
-        sources = ((edge, edge.source) for _, edge in self._group(use))
-        return next((edge for edge, source in sources if source is not None and source.step is not None), None)
+        edges = self.at_spot(use)
+        return next((edge for edge in edges if edge.source is not None and edge.source.step is not None), None)
+
+    def at_spot(self, use: Use) -> list[Edge]:
+        """Return the edges at the spot of a use, one for each step that has it; [] outside time."""
+        node, number = use
+        return [] if node.step is None else self._groups[self._spots[node], number]
 
     def states_behind(self, use: Use) -> set[Place]:
         """Return the states from which later steps compute what a use reads as a constant in the first step."""
@@ -98,10 +102,6 @@ class Constants:
         later = self.later(use)
         return later is not None and later.source is not None and later.source.step != later.use[0].step
 
-    def _group(self, use: Use) -> _Group:
-        node, number = use
-        return [] if node.step is None else self._groups[self._spots[node], number]
-
     @cached_property
     def _spots(self) -> Mapping[Node, object]:
         return spots_of(node for node in self.graph.nodes if node.step is not None)
@@ -111,7 +111,7 @@ class Constants:
         found: dict[object, _Group] = {}
         for node, spot in self._spots.items():
             for number in range(len(node.edges)):
-                found.setdefault((spot, number), []).append((node, self.graph.edge(node, number)))
+                found.setdefault((spot, number), []).append(self.graph.edge(node, number))
         return found
 
     @cached_property
@@ -120,21 +120,22 @@ class Constants:
         groups = [
             group
             for group in self._groups.values()
-            if all(edge.source is None and not edge.cuts and edge.spec.ndim for _, edge in group)
+            if all(edge.source is None and not edge.cuts and edge.spec.ndim for edge in group)
         ]
         ranks = [(rank, group) for group in groups if (rank := self._rank(group)) is not None]
         best = min((rank for rank, _ in ranks), default=0)
         chosen = [(rank, group) for rank, group in ranks if rank <= max(best, 1 if best else 0)]
-        return {edge.use: rank for rank, group in chosen for _, edge in group}
+        return {edge.use: rank for rank, group in chosen for edge in group}
 
     def _rank(self, group: _Group) -> int | None:
         """Return how likely an array is the input of the steps, 0 for certain; None if it is not."""
-        node, first = group[0]
+        first = group[0]
+        node, number = first.use
         if self._is_slice(group):
             return 0
         if first.spec.dtype.kind == "b":
             return None
-        factor = node.name == "matmul" and first.use[1] == 0
+        factor = node.name == "matmul" and number == 0
         if _known(group) and _differs(group):
             return 1 if factor else None if self._has_inputs else 2
         if self._has_inputs or first.spec.ndim < 2:
@@ -149,9 +150,9 @@ class Constants:
     def _has_inputs(self) -> bool:
         """Whether the steps read ids, or slices of a recorded sequence."""
         return any(
-            node.name == "take" or (edge.source is not None and edge.source.name == "unstack")
+            edge.use[0].name == "take" or (edge.source is not None and edge.source.name == "unstack")
             for group in self._groups.values()
-            for node, edge in group
+            for edge in group
         )
 
     def _is_slice(self, group: _Group) -> bool:
@@ -159,28 +160,24 @@ class Constants:
         xs = self.graph.sequence
         if xs is None:
             return False
-        T = xs.shape[1]
-        slices = [(edge, xs[:, node.step]) for node, edge in group if node.step is not None and node.step < T]
+        steps = [(edge, edge.use[0].step) for edge in group]
+        slices = [(edge, xs[:, step]) for edge, step in steps if step is not None and step < xs.shape[1]]
         return len(slices) == len(group) and all(
             edge.spec == (x.shape, x.dtype)
-            and (not isinstance(edge.constant, np.ndarray) or np.array_equal(edge.constant, x, equal_nan=_has_nan(x)))
+            and (
+                not isinstance(edge.constant, np.ndarray)
+                or np.array_equal(edge.constant, x, equal_nan=x.dtype.kind in "fc")
+            )
             for edge, x in slices
         )
 
 
-def _has_nan(array: Array) -> bool:
-    return array.dtype.kind in "fc"
-
-
 def _known(group: _Group) -> bool:
     """Return whether the arrays were kept."""
-    return all(isinstance(edge.constant, np.ndarray) for _, edge in group)
+    return all(isinstance(edge.constant, np.ndarray) for edge in group)
 
 
 def _differs(group: _Group) -> bool:
     """Return whether the arrays of two steps differ."""
-    first = np.asarray(group[0][1].constant)
-    return any(
-        first.shape != array.shape or first.tobytes() != array.tobytes()
-        for array in (np.asarray(edge.constant) for _, edge in group[1:])
-    )
+    first, *others = (np.asarray(edge.constant) for edge in group)
+    return any(first.shape != array.shape or first.tobytes() != array.tobytes() for array in others)

@@ -71,21 +71,21 @@ class Dataflow:
             return ()
         leaves: list[Node] = []
         for edge in self.inputs[node]:
-            found = self.leaves_of(edge)
+            found = self.leaves_of(edge.source)
             if not found and edge.number is None:
                 return ()
             leaves += found
         return tuple(dict.fromkeys(leaves))
 
-    def leaves_of(self, edge: Edge) -> tuple[Node, ...]:
-        """Return the leaves of an edge from a parameter, or from a value computed from parameters alone; else ()."""
-        if edge.source is None:
+    def leaves_of(self, node: Node | None) -> tuple[Node, ...]:
+        """Return a leaf itself, or the leaves that weights are computed from; () for any other node, or a constant."""
+        if node is None:
             return ()
-        return (edge.source,) if edge.source.operation is None else self.weights.get(edge.source, ())
+        return (node,) if node.operation is None else self.weights.get(node, ())
 
     def has_weights(self, node: Node) -> bool:
         """Return whether an operation reads a parameter."""
-        return any(self.leaves_of(edge) for edge in self.inputs[node])
+        return any(map(self.leaves_of, self.sources(node)))
 
     def sources(self, node: Node) -> list[Node]:
         """Return the nodes that an operation reads."""

@@ -41,15 +41,16 @@ class Flow:
     Attributes:
         graph: the recorded graph.
         losses: the places at which the gradient starts, each with a cotangent of ones.
-        terms: use to the norm of the cotangent that comes back from that use alone.
-        totals: place to the norm of its total cotangent, the sum over its uses.
+        terms: use to the norm of the cotangent that comes back from that use alone; without those that no gradient
+            passes.
+        totals: place to the norm of its total cotangent, the sum over its uses; without those where none arrives.
 
     >>> import tinygrad_rnn as tr
     >>> from tinygrad_rnn.graphs.model.graph import read
     >>> w = tr.tensor(3.0, requires_grad=True)
     >>> loss = w * 2.0 + w
     >>> flow = flow_of(read([loss]))
-    >>> flow.total((w.node, 0)), sorted(flow.terms.values())
+    >>> flow.totals.get((w.node, 0)), sorted(flow.terms.values())
     (3.0, [1.0, 1.0, 2.0])
     """
 
@@ -62,14 +63,6 @@ class Flow:
     def measured(self) -> bool:
         """Whether the gradient is known."""
         return bool(self.losses)
-
-    def edge(self, node: Node, number: int) -> float | None:
-        """Return the norm of the cotangent that comes back from input `number` of a node; None: no gradient passes."""
-        return self.terms.get((node, number))
-
-    def total(self, place: Place) -> float | None:
-        """Return the norm of the total cotangent of a value; None where no gradient arrives."""
-        return self.totals.get(place)
 
     @cached_property
     def largest(self) -> float:

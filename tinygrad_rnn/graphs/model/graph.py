@@ -215,9 +215,13 @@ class Graph:
     initial: tuple[Array, ...] = ()
 
     @cached_property
-    def names(self) -> Mapping[int, tuple[str, ...]]:
-        """Node id to the names that the source code gives to its outputs."""
+    def names(self) -> Mapping[Node, tuple[str, ...]]:
+        """Node to the names that the source code gives to its outputs."""
         return names_of(self.nodes)
+
+    def name(self, node: Node, output: int = 0) -> str:
+        """Return the name that the source code gives to an output of a node; "" if it gives none."""
+        return self.names[node][output] if node in self.names else ""
 
     @cached_property
     def uses(self) -> Mapping[Place, tuple[Use, ...]]:

@@ -35,15 +35,15 @@ class _Assignment(NamedTuple):
     number: int  # of the one that is assigned among them, from 0
 
 
-def names_of(nodes: Iterable[Node]) -> dict[int, tuple[str, ...]]:
-    """Return the names of results in the source code: node id to a name for each output.
+def names_of(nodes: Iterable[Node]) -> dict[Node, tuple[str, ...]]:
+    """Return the names of results in the source code: node to a name for each output.
 
     A statement that has several operations of the kind that it assigns, such as a + f(b + c), assigns the last of them.
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> cell = tr.LSTMCell(2, 3, np.random.default_rng(0))
     >>> _, (h, c) = cell(np.ones((1, 2)), cell.initial_state(1))
-    >>> names_of([h.node, c.node]) == {h.node.id: ("h",), c.node.id: ("c",)}
+    >>> names_of([h.node, c.node]) == {h.node: ("h",), c.node: ("c",)}
     True
     """
     runs: dict[tuple[_Assignment, object, int | None, tuple[str, ...]], list[Node]] = {}
@@ -51,12 +51,12 @@ def names_of(nodes: Iterable[Node]) -> dict[int, tuple[str, ...]]:
         for assigned in _assigned(node.site[0].co_filename, node.site[1]) if node.operation is not None else ():
             if assigned.operation == node.name and len(assigned.targets) == len(node.specs):
                 runs.setdefault((assigned, node.site[0], node.step, node.scope), []).append(node)
-    found: dict[int, tuple[str, ...]] = {}
+    found: dict[Node, tuple[str, ...]] = {}
     for (assigned, *_), run in runs.items():
         # The statement may have run several times in a step. If it was recorded only in part, only the last is certain.
         several, number = assigned.several, assigned.number
         chosen = run[number::several] if len(run) % several == 0 else run[-1:] if number == several - 1 else []
-        found.update((node.id, assigned.targets) for node in chosen)
+        found.update((node, assigned.targets) for node in chosen)
     return found
 
 

@@ -8,7 +8,7 @@ loss that is added up step by step is one sum, not a second recurrence.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Mapping
+from collections.abc import Container
 from dataclasses import dataclass
 
 from ...engine.tape import Node
@@ -33,14 +33,14 @@ class Operation:
     inputs: tuple[Edge, ...]
 
     @property
-    def id(self) -> int:
-        """The id of its node."""
-        return self.node.id
-
-    @property
     def name(self) -> str:
         """The operation's name."""
         return self.node.name
+
+    @property
+    def sources(self) -> list[Node]:
+        """The nodes that it reads."""
+        return [edge.source for edge in self.inputs if edge.source is not None]
 
 
 def operations_of(graph: Graph) -> list[Operation]:
@@ -56,47 +56,48 @@ def operations_of(graph: Graph) -> list[Operation]:
     >>> [op.name for op in ops], len(ops[2].inputs)
     (['matmul', 'matmul', 'add', 'tanh'], 3)
     """
-    readers = Counter(place[0].id for place, uses in graph.uses.items() for _ in uses)
-    readers.update(cut.source[0].id for cut in graph.cuts.values() if cut.closed and cut.source is not None)
-    final = {node.id for node, _ in graph.losses}
-    readers.update(node.id for node, _ in graph.losses)
-    timed = {place[0].id for place, uses in graph.uses.items() if any(node.step is not None for node, _ in uses)}
-    joined: set[int] = set()  # nodes that are drawn as parts of a later one
-    found: dict[int, Operation] = {}
+    readers = Counter(place[0] for place, uses in graph.uses.items() for _ in uses)
+    readers.update(cut.source[0] for cut in graph.cuts.values() if cut.closed and cut.source is not None)
+    final = {node for node, _ in graph.losses}
+    readers.update(node for node, _ in graph.losses)
+    timed = {place[0] for place, uses in graph.uses.items() if any(node.step is not None for node, _ in uses)}
+    joined: set[Node] = set()  # nodes that are drawn as parts of a later one
+    found: dict[Node, Operation] = {}
     for node in reversed(graph.nodes):
-        if node.operation is None or node.id in joined or is_passage(node):
+        if node.operation is None or node in joined or is_passage(node):
             continue
         members, inputs = [node], []
-        sums_up = node.id in final or node.id not in timed
+        sums_up = node in final or node not in timed
         waiting = [(node, number) for number in reversed(range(len(node.edges)))]
         while waiting:
             user, number = waiting.pop()
             edge = graph.edge(user, number)
             source = edge.source
-            if (
-                source is not None
-                and not edge.cuts
-                and readers[source.id] == 1
-                and _joins(user, source, sums_up, graph.names)
-            ):
-                joined.add(source.id)
+            alone = source is not None and not edge.cuts and readers[source] == 1
+            if source is not None and alone and _joins(user, source, sums_up, graph.names):
+                joined.add(source)
                 members.append(source)
                 waiting.extend((source, n) for n in reversed(range(len(source.edges))))
             else:
                 inputs.append(edge)
         step = node.step if len({member.step for member in members}) == 1 else None
-        found[node.id] = Operation(node, tuple(members), step, tuple(inputs))
-    return _used(graph, found)
+        found[node] = Operation(node, tuple(members), step, tuple(inputs))
+    # A stack that every reader undoes is needed by no loss.
+    ends = (graph.resolve(place, place).source for place in graph.losses)
+    needed = reached(
+        (node for node in ends if node in found), lambda node: [n for n in found[node].sources if n in found]
+    )
+    return [found[node] for node in sorted(needed, key=lambda node: node.id)]
 
 
-def _joins(user: Node, source: Node, sums_up: bool, names: Container[int]) -> bool:
+def _joins(user: Node, source: Node, sums_up: bool, names: Container[Node]) -> bool:
     """Return whether two sums are drawn as one.
 
     Args:
         user: the outer sum.
         source: the inner sum, which nothing else reads.
         sums_up: whether the outer sum is a loss, or is read by no operation of a step.
-        names: ids of results that have a name in the source code: those get boxes of their own.
+        names: results that have a name in the source code: those get boxes of their own.
     """
     alone = sums_up and user.specs[0].shape in ((), (1,)) and source.specs == user.specs
     weighs = source.name in ("multiply", "divide") and sum(edge is not None for edge in source.edges) == 1
@@ -104,20 +105,7 @@ def _joins(user: Node, source: Node, sums_up: bool, names: Container[int]) -> bo
         return user.name == "add"  # a weighted sum: a mean of losses
     if user.name != "add" or source.name != "add" or source.specs != user.specs:
         return False
-    if (source.step, source.scope) == (user.step, user.scope) and source.id not in names:
+    if (source.step, source.scope) == (user.step, user.scope) and source not in names:
         return True
     # A scalar that is summed over steps is an accumulated loss, whichever lines of the program do that.
-    over_time = source.step != user.step or user.step is None
-    return alone and over_time
-
-
-def _used(graph: Graph, ops: Mapping[int, Operation]) -> list[Operation]:
-    """Return the operations that the losses need: a stack that every reader undoes is not among them."""
-    ends = (graph.resolve(place, place).source for place in graph.losses)
-
-    def sources(id: int) -> list[int]:
-        return [edge.source.id for edge in ops[id].inputs if edge.source is not None and edge.source.id in ops]
-
-    return [
-        ops[id] for id in sorted(reached((node.id for node in ends if node is not None and node.id in ops), sources))
-    ]
+    return alone and (source.step != user.step or user.step is None)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -37,23 +37,23 @@ class StepEdge(NamedTuple):
 
     Attributes:
         kind: its origin: the same step, an earlier one, outside time, a leaf, or a constant.
-        source: id of the operation (of the template, or outside) or leaf; -1 for a constant.
+        source: the operation (of the template, or outside), by its result, or the leaf; None for a constant.
         output: which of its outputs.
         lag: steps back; 0 unless kind is "back".
         edges: its edge in each step, None if a border lacks it.
     """
 
     kind: Literal["here", "back", "outside", "leaf", "constant"]
-    source: int = -1
+    source: Node | None = None
     output: int = 0
     lag: int = 0
     edges: tuple[Edge | None, ...] = ()
 
 
 class State(NamedTuple):
-    """A value carried from step to step: the operation of the template that computes it, its output, and the lag."""
+    """A value carried from step to step: the result and output of the template that it is, and the lag."""
 
-    source: int
+    source: Node
     output: int
     lag: int
 
@@ -65,29 +65,26 @@ class Rolling:
     Attributes:
         steps: the steps that match.
         template: the operations of the step that represents all, oldest first.
-        copies: id of a template operation to its copy in each step (None if a border lacks it).
-        inputs: id of a template operation to what it reads.
+        copies: result of a template operation to the copy of the operation in each step (None if a border lacks it).
+        inputs: result of a template operation to what the operation reads.
         outside: operations outside time, oldest first.
-        home: id of an operation of any step to the id of its template operation.
+        home: result of an operation of any step to that of its template operation.
     """
 
     steps: tuple[int, ...]
     template: tuple[Operation, ...]
-    copies: dict[int, tuple[Operation | None, ...]]
-    inputs: dict[int, tuple[StepEdge, ...]]
+    copies: dict[Node, tuple[Operation | None, ...]]
+    inputs: dict[Node, tuple[StepEdge, ...]]
     outside: tuple[Operation, ...]
-    home: dict[int, int]
-
-    def maker(self, state: State) -> Operation:
-        """Return the operation of the template that computes a state."""
-        return next(op for op in self.template if op.id == state.source)
+    home: dict[Node, Node]
 
     def states(self) -> dict[State, tuple[StepEdge, ...]]:
-        """Return the values that are carried from step to step, each with the edges that read it."""
+        """Return the values that are carried from step to step, each with the edges that read it, oldest first."""
         found: dict[State, list[StepEdge]] = {}
-        for edge in (edge for edges in self.inputs.values() for edge in edges if edge.kind == "back"):
-            found.setdefault(State(edge.source, edge.output, edge.lag), []).append(edge)
-        return {key: tuple(found[key]) for key in sorted(found)}
+        for edge in (edge for edges in self.inputs.values() for edge in edges):
+            if edge.kind == "back" and edge.source is not None:
+                found.setdefault(State(edge.source, edge.output, edge.lag), []).append(edge)
+        return {state: tuple(found[state]) for state in sorted(found, key=lambda state: (state[0].id, *state[1:]))}
 
     def carried(self, state: State, readers: Iterable[StepEdge]) -> list[tuple[Use, ...]]:
         """Return, for each step that can read a state, the uses whose cotangents go back to the step before."""
@@ -132,102 +129,100 @@ class _Matcher:
     """
 
     def __init__(self, graph: Graph, ops: Sequence[Operation], steps: dict[int, list[Operation]]) -> None:
-        self.steps = steps
-        self.first, self.last = min(steps), max(steps)
-        self.reference = list(steps)[max(1, len(steps) - 2)]
+        self.steps = list(steps)
+        self.reference = self.steps[max(1, len(steps) - 2)]
         self.template = steps[self.reference]
-        self.where = {op.id: step for step, own in steps.items() for op in own}
-        late = _extras(self.template, steps[self.last], self.reference)
-        self.own = {step: [op for op in found if op.id not in late] for step, found in steps.items()}
-        self.outside = [op for op in ops if op.step is None or op.id in late]
-        read = {edge.source.id for op in self.outside for edge in op.inputs if edge.source is not None}
-        self.read = read | {node.id for node, _ in graph.losses}
-        self.copies: dict[int, dict[int, Operation]] = {op.id: {} for op in self.template}
-        self.home: dict[int, int] = {}
+        self.at = {op.node: number for number, own in enumerate(steps.values()) for op in own}  # of each result
+        late = _extras(self.template, steps[self.steps[-1]], self.reference)
+        self.own = {step: [op for op in found if op.node not in late] for step, found in steps.items()}
+        self.outside = [op for op in ops if op.step is None or op.node in late]
+        self.read = {source for op in self.outside for source in op.sources} | {node for node, _ in graph.losses}
+        self.copies: dict[Node, dict[int, Operation]] = {op.node: {} for op in self.template}
+        self.home: dict[Node, Node] = {}
 
     def rolling(self) -> Rolling | Unlike:
         """Return the recurrence as one step, or the reason why it cannot be rolled."""
-        unlike = next(filter(None, map(self._match, self.steps)), None)
-        if unlike is not None:
-            return unlike
-        order = {step: number for number, step in enumerate(self.steps)}
-        table = _Table(order, self.where, self.home, {op.id for op in self.outside})
-        unlike = next(filter(None, (self._wire(table, op) for op in self.template)), None)
-        if unlike is not None:
-            return unlike
-        copies = {key: tuple(map(found.get, self.steps)) for key, found in self.copies.items()}
+        for unlike in chain(map(self._match, self.steps), map(self._wire, self.template)):
+            if unlike is not None:
+                return unlike
+        copies = {node: tuple(map(found.get, self.steps)) for node, found in self.copies.items()}
         inputs = {
-            op.id: tuple(table.edge(op, number, copies[op.id]) for number in range(len(op.inputs)))
+            op.node: tuple(self._edge(op, number, copies[op.node]) for number in range(len(op.inputs)))
             for op in self.template
         }
         return Rolling(tuple(self.steps), tuple(self.template), copies, inputs, tuple(self.outside), self.home)
 
     def _wanted(self, step: int) -> list[Operation]:
         """Return the operations of the template that a step must have: the first and the last may lack some."""
-        if len(self.own[step]) < len(self.template) and step == self.first:
-            lacking = _without_input(self.template, self.where)
-            return [op for op in self.template if op.id not in lacking]
-        if len(self.own[step]) < len(self.template) and step == self.last:
-            needed = _needed_now(self.template, self.read)
-            return [op for op in self.template if op.id in needed]
+        if len(self.own[step]) < len(self.template) and step == self.steps[0]:
+            return self._with_input()
+        if len(self.own[step]) < len(self.template) and step == self.steps[-1]:
+            return self._needed_now()
         return self.template
+
+    def _with_input(self) -> list[Operation]:
+        """Return the operations that do not depend on the state alone: the others need no record if it is constant."""
+        lacking: set[Node] = set()
+        for op in self.template:
+            now = self.at[op.node]
+            if all(source in lacking or self.at.get(source, now) != now for source in op.sources):
+                lacking.add(op.node)
+        return [op for op in self.template if op.node not in lacking]
+
+    def _needed_now(self) -> list[Operation]:
+        """Return the operations that something outside, or in the same step, needs: the rest make the next state."""
+        needed = set(self.read)
+        for op in reversed(self.template):
+            needed.update(op.sources if op.node in needed else ())
+        return [op for op in self.template if op.node in needed]
 
     def _match(self, step: int) -> Unlike | None:
         """Record which template operation each operation of a step copies; return what differs, or None."""
         for mine, theirs in zip_longest(self.own[step], self._wanted(step)):
             if mine is None or theirs is None or not _alike(mine, theirs):
                 return Unlike(step, _difference(step, mine, self.reference, theirs))
-            self.copies[theirs.id][step] = mine
-            self.home[mine.id] = theirs.id
+            self.copies[theirs.node][step] = mine
+            self.home[mine.node] = theirs.node
         return None
 
-    def _wire(self, table: _Table, op: Operation) -> Unlike | None:
+    def _wire(self, op: Operation) -> Unlike | None:
         """Return the first copy of an operation whose inputs differ from those of the operation, or None."""
-        for step, copy in self.copies[op.id].items():
+        for step, copy in self.copies[op.node].items():
             pairs = zip(copy.inputs, op.inputs, strict=True)
-            if not all(table.fits(copy, mine, op, theirs) for mine, theirs in pairs):
+            if not all(self._fits(copy, mine, op, theirs) for mine, theirs in pairs):
                 return Unlike(step, _difference(step, copy, self.reference, op, wiring=True))
         return None
 
-
-class _Table(NamedTuple):
-    """The step of each operation, and the template operation of which it is a copy."""
-
-    order: dict[int, int]
-    where: dict[int, int]
-    home: dict[int, int]
-    outside: set[int]
-
-    def place(self, op: Operation, edge: Edge) -> StepEdge:
+    def _place(self, op: Operation, edge: Edge) -> StepEdge:
         """Return an input relative to its own step: equal for inputs of two steps that match."""
-        source, now = edge.source, self.order[self.where[op.id]]
+        source, now = edge.source, self.at[op.node]
         if source is None:
             return StepEdge("constant")
-        if source.id in self.home:
-            lag = now - self.order[self.where[source.id]]
-            return StepEdge("back" if lag else "here", self.home[source.id], edge.output, lag)
+        if source in self.home:
+            lag = now - self.at[source]
+            return StepEdge("back" if lag else "here", self.home[source], edge.output, lag)
         if source.operation is None:
-            return StepEdge("leaf", source.id, edge.output)
-        return StepEdge("outside", source.id, edge.output - now)  # step t may read output t of an unstack
+            return StepEdge("leaf", source, edge.output)
+        return StepEdge("outside", source, edge.output - now)  # step t may read output t of an unstack
 
-    def fits(self, copy: Operation, mine: Edge, op: Operation, edge: Edge) -> bool:
+    def _fits(self, copy: Operation, mine: Edge, op: Operation, edge: Edge) -> bool:
         """Return whether an input of a copy matches the input of its template operation."""
         if mine.spec.shape != edge.spec.shape:  # an initial state may be narrower than what follows
             return False
-        here, there = self.place(copy, mine), self.place(op, edge)
+        here, there = self._place(copy, mine), self._place(op, edge)
         if here == there or (here.kind == there.kind == "outside" and mine.source is edge.source):
             return True
         if there.kind == "back":  # an initial state, or one whose past is freed
-            early = self.order[self.where[copy.id]] < there.lag
+            early = self.at[copy.node] < there.lag
             return (early and here.kind != "here") or (mine.source is None and bool(mine.cuts))
         if here.kind == there.kind == "leaf":  # inputs that are leaves, a new one for each step
             return not _is_parameter(mine.source) and not _is_parameter(edge.source)
         # A value that depends only on the initial state is a constant in the first step.
-        return here.kind == "constant" and there.kind == "here" and not self.order[self.where[copy.id]]
+        return here.kind == "constant" and there.kind == "here" and not self.at[copy.node]
 
-    def edge(self, op: Operation, number: int, copies: Sequence[Operation | None]) -> StepEdge:
+    def _edge(self, op: Operation, number: int, copies: Sequence[Operation | None]) -> StepEdge:
         edges = tuple(None if copy is None else copy.inputs[number] for copy in copies)
-        return self.place(op, op.inputs[number])._replace(output=op.inputs[number].output, edges=edges)
+        return self._place(op, op.inputs[number])._replace(output=op.inputs[number].output, edges=edges)
 
 
 def _is_parameter(leaf: Node | None) -> bool:
@@ -235,40 +230,20 @@ def _is_parameter(leaf: Node | None) -> bool:
     return owner is not None and owner.name is not None
 
 
-def _extras(template: Sequence[Operation], last: Sequence[Operation], reference: int) -> set[int]:
-    """Return the ids of operations that only the last step has, if none that it shares with the others reads them."""
+def _extras(template: Sequence[Operation], last: Sequence[Operation], reference: int) -> set[Node]:
+    """Return the results that only the last step has, if no operation that it shares with the others reads them."""
     if not last or last[0].step == reference or len(last) <= len(template):
         return set()
     waiting = iter(template)
     wanted = next(waiting, None)
-    extra: set[int] = set()
+    extra: set[Node] = set()
     for op in last:
         if wanted is not None and _alike(op, wanted):
             wanted = next(waiting, None)
         else:
-            extra.add(op.id)
-    used = {edge.source.id for op in last if op.id not in extra for edge in op.inputs if edge.source is not None}
+            extra.add(op.node)
+    used = {source for op in last if op.node not in extra for source in op.sources}
     return extra if wanted is None and not extra & used else set()
-
-
-def _without_input(template: Sequence[Operation], where: Mapping[int, int]) -> set[int]:
-    """Return the ids of operations that depend on the state alone: with a constant initial state none is recorded."""
-    found: set[int] = set()
-    for op in template:
-        sources = [edge.source for edge in op.inputs if edge.source is not None]
-        if all(source.id in found or where.get(source.id, op.step) != op.step for source in sources):
-            found.add(op.id)
-    return found
-
-
-def _needed_now(template: Sequence[Operation], read: set[int]) -> set[int]:
-    """Return the ids of operations that something outside, or in the same step, needs: the rest make the next state."""
-    ids = {op.id for op in template}
-    found: set[int] = read & ids
-    for op in reversed(template):
-        if op.id in found:
-            found |= {edge.source.id for edge in op.inputs if edge.source is not None} & ids
-    return found
 
 
 def _alike(a: Operation, b: Operation) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from ...engine.tape import Node
@@ -58,16 +58,18 @@ class States:
         self.flow, self.members = flow, [node for node in members if node.step is not None]
         self.spots = spots_of(self.members)
         self.places = self._find()
-        self.bits: dict[tuple[Spot, int], int] = {}  # spot and output of a state to its bit in a mask
+        self.number: dict[Place, int] = {}  # of a state, the same one in each step
+        known: dict[tuple[Spot, int], int] = {}
         for node, output in self.places:
-            self.bits.setdefault((self.spots[node], output), len(self.bits))
-        self.masks = self._reach()
+            self.number[node, output] = known.setdefault((self.spots[node], output), len(known))
+        self.sites = [site for (site, _), _ in known]
+        self.reached = self._reach()
         self.cells = self._cells()
         self.order = {cell: number for number, cell in enumerate(dict.fromkeys(self.cells.values()))}
 
     def cell_of(self, node: Node) -> Kind | None:
         """Return the cell of an operation: the lowest one in its module with a state that depends on it."""
-        found = (self.cells[bit] for bit in _bits(self.masks.get(node, 0)))
+        found = (self.cells[state] for state in self.reached.get(node, ()))
         return min((cell for cell in found if cell.scope == node.scope), key=self.order.__getitem__, default=None)
 
     def _find(self) -> list[Place]:
@@ -87,40 +89,36 @@ class States:
                 del found[place]
         return sorted(found, key=lambda place: (self.flow.graph.number[place[0]], place[1]))
 
-    def _reach(self) -> dict[Node, int]:
-        """Return for each node the states that depend on it within its step, as a bit mask."""
-        masks: dict[Node, int] = {}
-        for node, output in self.places:
-            masks[node] = masks.get(node, 0) | 1 << self.bits[self.spots[node], output]
+    def _reach(self) -> dict[Node, frozenset[int]]:
+        """Return for each node the states that depend on it within its step, by their numbers."""
+        found: dict[Node, frozenset[int]] = {}
+        for place, number in self.number.items():
+            found[place[0]] = found.get(place[0], frozenset()) | {number}
         for node in reversed(self.members):
-            mask = masks.get(node, 0)
-            if mask:
-                for source in self.flow.sources(node):
-                    if source.step == node.step:
-                        masks[source] = masks.get(source, 0) | mask
-        return masks
+            for source in self.flow.sources(node) if node in found else ():
+                if source.step == node.step:
+                    found[source] = found.get(source, frozenset()) | found[node]
+        return found
 
     def _cells(self) -> dict[int, Kind]:
-        """Return the cell of each state, by its bit, lower cells first."""
-        bit_of = {(node, output): self.bits[self.spots[node], output] for node, output in self.places}
-        depends: dict[int, set[int]] = {bit: set() for bit in bit_of.values()}  # state to the states that it depends on
+        """Return the cell of each state, by its number, lower cells first."""
+        depends: dict[int, set[int]] = {number: set() for number in self.number.values()}  # on other states
         for node in self.members:
             for edge in self.flow.inputs[node]:
-                if edge.place in bit_of:
-                    for bit in _bits(self.masks.get(node, 0)):
-                        depends[bit].add(bit_of[edge.place])
-        site = {bit: spot[0] for (spot, _), bit in self.bits.items()}
+                if edge.place in self.number:
+                    for state in self.reached.get(node, ()):
+                        depends[state].add(self.number[edge.place])
         found: dict[int, Kind] = {}
         rows: dict[tuple[str, ...], list[set[Site]]] = {}
         for cycle in cycles(depends):  # dependencies come first
-            scope, sites = site[cycle[0]].scope, {site[bit] for bit in cycle}
+            scope, sites = self.sites[cycle[0]].scope, {self.sites[state] for state in cycle}
             earlier = rows.setdefault(scope, [])
             # The states of one module belong to one cell, unless a line recorded one before: that is a second layer.
             if scope and earlier and not sites & earlier[-1]:
                 earlier[-1] |= sites
             else:
                 earlier.append(sites)
-            found.update((bit, Kind("cell", scope, len(earlier) - 1)) for bit in cycle)
+            found.update((state, Kind("cell", scope, len(earlier) - 1)) for state in cycle)
         return found
 
 
@@ -133,11 +131,3 @@ def spots_of(nodes: Iterable[Node]) -> dict[Node, Spot]:
         seen[node.step, site] = number = seen.get((node.step, site), -1) + 1
         spots[node] = site, number
     return spots
-
-
-def _bits(mask: int) -> Iterator[int]:
-    """Yield the indices of the bits that are set."""
-    while mask:
-        low = mask & -mask
-        yield low.bit_length() - 1
-        mask ^= low

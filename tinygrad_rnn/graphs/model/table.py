@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -16,7 +16,7 @@ from .blocks import Block, Blocks, Link, find_blocks
 from .constants import Constants
 from .graph import Graph, Use, spec_of_kept
 from .names import operand_name
-from .states import Kind, Site, Spot, spots_of
+from .states import Kind, Site
 
 SHOWN = 8  # columns; if there are more steps, the middle ones are left out
 
@@ -70,8 +70,6 @@ class Table:
         times: all steps in order, counted from 0; the picture counts from 1.
         starts: (row of a cell, number of a state) to the link or the constant that is its initial state.
         constants: names of arrays that the graph did not compute.
-        slot_of: from a block of a cell and one of its uses to the number of the state that this use reads in all steps
-            but the first; None: no state.
     """
 
     graph: Graph
@@ -82,7 +80,16 @@ class Table:
     times: tuple[int, ...]
     starts: dict[tuple[Row, int], Link | Kept]
     constants: Constants
-    slot_of: Callable[[Block, Use], int | None]
+
+    def slot_of(self, block: Block, use: Use) -> int | None:
+        """Return the number of the state that a use in a cell reads in all steps but the first; None: no state."""
+        for edge in reversed(self.constants.at_spot(use)):
+            maker = None if edge.source is None else self.blocks.of.get(edge.source)
+            if maker is None or maker.kind != block.kind or maker.step == edge.use[0].step:
+                continue
+            if edge.place in maker.states:
+                return maker.states.index(edge.place)
+        return None
 
     def ends(self, link: Link) -> tuple[int, int] | None:
         """Return the two times that a link connects, the earlier first; None if it does not connect two."""
@@ -111,6 +118,10 @@ class Table:
                 found.update((cut, min(found.get(cut, link.head.step), link.head.step)) for cut in link.cuts)
         return found
 
+    def between(self, early: int, late: int) -> tuple[int, ...]:
+        """Return the times after one and before another."""
+        return self.times[self.times.index(early) + 1 : self.times.index(late)]
+
     def first_states(self, row: Row) -> list[int]:
         """Return the numbers of the states of a row that have an initial value."""
         return sorted(slot for other, slot in self.starts if other is row)
@@ -137,23 +148,22 @@ def make_table(graph: Graph) -> Table:
     backward = _backward_kinds(blocks, times)
     rows: dict[Hashable, Row] = {}
     row_of: dict[Block, Row] = {}
-    table = Table(graph, blocks, (), row_of, (), times, {}, Constants(graph), _state_reads(blocks))
+    table = Table(graph, blocks, (), row_of, (), times, {}, Constants(graph))
     for block in blocks.blocks:
         kind, key = block.kind, block if block.step is None else block.kind
         role = "wide" if block.step is None else kind.role
         row = row_of[block] = rows.setdefault(key, Row(key, role, backward=role == "cell" and kind in backward))
         time = table.time(block)
         row.blocks[-1 if time is None else time] = block
-    starts, inputs = _starts(blocks, table)
-    reads = _reads(blocks, table)
-    _add_inputs(inputs, reads, rows, table)
+    reads = _reads(table)
+    rows |= {row.key: row for row in _input_rows(reads, table)}
     for row in rows.values():
         reads.setdefault(row, set())
     _set_levels(reads)
     _name(rows.values(), table)
     ordered = sorted(rows.values(), key=lambda row: row.level)
     pairs = tuple((low, high) for high in ordered for low in ordered if low in reads[high])
-    return replace(table, rows=tuple(ordered), pairs=pairs, starts=starts)
+    return replace(table, rows=tuple(ordered), pairs=pairs, starts=_starts(table))
 
 
 def _backward_kinds(blocks: Blocks, times: Sequence[int]) -> set[Kind]:
@@ -173,97 +183,70 @@ def _backward_kinds(blocks: Blocks, times: Sequence[int]) -> set[Kind]:
     return {kind for kind in found if kind.role == "cell"}
 
 
-def _reads(blocks: Blocks, table: Table) -> dict[Row, set[Row]]:
+def _reads(table: Table) -> dict[Row, set[Row]]:
     """Return row to the rows that it reads within a step."""
     reads: dict[Row, set[Row]] = {}
-    for link in blocks.links:
+    for link in table.blocks.links:
         if link.tail is not None and link.head is not None and table.ends(link) is None:
             reads.setdefault(table.row_of[link.head], set()).add(table.row_of[link.tail])
     return {high: low - {high} for high, low in reads.items()}
 
 
-def _starts(blocks: Blocks, table: Table) -> tuple[dict[tuple[Row, int], Link | Kept], dict[Row, dict[int, Kept]]]:
-    """Return the initial states, and the inputs, among what cells read in their first step."""
-    first = {row.first for row in set(table.row_of.values())}
-    starts = _recorded_starts(first, table)
-    inputs: dict[Row, dict[int, Kept]] = {}
-    for block, constants in blocks.constants.items():
-        row, time = table.row_of[block], table.time(block)
-        for use, value in constants:
-            slot = table.slot_of(block, use)
-            if slot is not None and block in first:
-                starts.setdefault((row, slot), value)
-                continue
-            if block in first:
-                _hidden_starts(starts, use, table)
-            if time is not None and table.constants.is_input(use):
-                inputs.setdefault(row, {}).setdefault(time, value)
-    for block in blocks.blocks:
-        time = table.time(block)
-        for op in block.ops:
-            if op.name == "take" and time is not None and op.node.attrs.get("indices") is not None:
-                inputs.setdefault(table.row_of[block], {}).setdefault(time, op.node.attrs["indices"])
-    return starts, inputs
-
-
-def _recorded_starts(first: set[Block], table: Table) -> dict[tuple[Row, int], Link | Kept]:
-    """Return the initial states that are no constants."""
+def _starts(table: Table) -> dict[tuple[Row, int], Link | Kept]:
+    """Return (row, number of a state) to its initial value, among what cells read in their first step."""
+    first = {row.first for row in table.row_of.values()}
     starts: dict[tuple[Row, int], Link | Kept] = {}
     for link in table.blocks.links:
-        if link.head in first and link.head.kind.role == "cell" and (link.tail is None or link.tail.step is None):
-            slots = {table.slot_of(link.head, use) for use in link.uses} - {None}
+        if link.head in first and (link.tail is None or link.tail.step is None):
+            slots = {table.slot_of(link.head, use) for use in link.uses}
             starts.update(((table.row_of[link.head], slot), link) for slot in slots if slot is not None)
+    for block in (block for block in table.row_of if block in first):
+        for edge in table.blocks.constants(block):
+            slot = table.slot_of(block, edge.use)
+            if slot is not None:
+                starts.setdefault((table.row_of[block], slot), edge.constant)
+                continue
+            for place in table.constants.states_behind(edge.use):  # this constant is computed from their initial values
+                maker = table.blocks.of.get(place[0])
+                if maker is not None and place in maker.states:
+                    key = table.row_of[maker], maker.states.index(place)
+                    starts.setdefault(key, place[0].specs[place[1]])  # of which only the shape is known
     return starts
 
 
-def _hidden_starts(starts: dict[tuple[Row, int], Link | Kept], use: Use, table: Table) -> None:
-    """Add the initial states from which the first step computed a constant, of which only the shape is known."""
-    for node, output in table.constants.states_behind(use):
-        block = table.blocks.of.get(node)
-        if block is not None and (node, output) in block.states:
-            slot = block.states.index((node, output))
-            starts.setdefault((table.row_of[block], slot), node.specs[output])
-
-
-def _state_reads(blocks: Blocks) -> Callable[[Block, Use], int | None]:
-    """Return a function from a use in a cell to the number of the state that it reads in all steps but the first."""
-    spots: dict[Node, Spot] = {}
-    for block in blocks.blocks:
-        spots.update(spots_of(block.nodes))
-    carried: dict[tuple[Kind, Spot, int], int] = {}
-    for link in blocks.links:
-        tail, head = link.tail, link.head
-        if tail is None or head is None or link.place not in tail.states:
+def _inputs(table: Table) -> dict[Row, dict[int, Kept]]:
+    """Return row to the inputs that it reads: time to an array, or its Spec."""
+    inputs: dict[Row, dict[int, Kept]] = {}
+    for block, row in table.row_of.items():
+        time = table.time(block)
+        if time is None:
             continue
-        if tail.kind == head.kind and tail.step != head.step:
-            slot = tail.states.index(link.place)
-            carried.update(((head.kind, spots[node], number), slot) for node, number in link.uses)
-    return lambda block, use: carried.get((block.kind, spots[use[0]], use[1]))
+        found = [edge.constant for edge in table.blocks.constants(block) if table.constants.is_input(edge.use)]
+        ids = [op.node.attrs.get("indices") for op in block.ops if op.name == "take"]
+        for value in (*found, *(array for array in ids if array is not None)):
+            inputs.setdefault(row, {}).setdefault(time, value)
+    return inputs
 
 
-def _add_inputs(
-    inputs: dict[Row, dict[int, Kept]], reads: dict[Row, set[Row]], rows: dict[Hashable, Row], table: Table
-) -> None:
-    """Add rows of inputs below the rows that read them; rows that read equal inputs share them."""
+def _input_rows(reads: dict[Row, set[Row]], table: Table) -> list[Row]:
+    """Return rows of inputs, and add them to what rows read; rows that read equal inputs share them."""
     found: list[tuple[Row, dict[int, Kept]]] = []
-    for row, values in inputs.items():
+    for row, values in _inputs(table).items():
         if row.role == "loss" or (reads.get(row) and not _is_fed(row, table)):
             continue
         like = next((other for other, theirs in found if _same(values, theirs)), None)
         if like is None:
-            like = Row(("input", len(found)), "input", letter="x")
+            like = Row(("input", len(found)), "input", letter="x" + "′" * min(len(found), 3))
             like.inputs = {time: spec_of_kept(value) for time, value in values.items()}
             found.append((like, values))
         reads.setdefault(row, set()).add(like)
-    for number, (row, _) in enumerate(found):
-        row.letter = "x" + "′" * min(number, 3)
-        rows[row.key] = row
+    return [row for row, _ in found]
 
 
 def _is_fed(row: Row, table: Table) -> bool:
     """Return whether a row certainly reads an input; what it reads beside other rows may be anything."""
-    uses = (use for block in row.blocks.values() for use, _ in table.blocks.constants.get(block, ()))
-    return any(table.constants.is_input(use, certain=True) for use in uses)
+    edges = (edge for block in row.blocks.values() for edge in table.blocks.constants(block))
+    return any(table.constants.is_input(edge.use, certain=True) for edge in edges)
 
 
 def _same(values: dict[int, Kept], others: dict[int, Kept]) -> bool:
@@ -296,12 +279,12 @@ def _name(rows: Iterable[Row], table: Table) -> None:
     """Name the rows: states by the program's own variables, outputs y, lookups e, attentions a, losses ℓ."""
     graph, readers = table.graph, _reader_names(table)
     # Of two layers that the same lines recorded, only one has names: these are for both.
-    names = {Site.of(node)[1:]: graph.names[node.id] for node in graph.nodes if node.id in graph.names}
+    names = {Site.of(node)[1:]: graph.names[node] for node in graph.nodes if node in graph.names}
     letters: Counter[str] = Counter()
     for row in rows:
         if row.role == "cell":
             states = max((block.states for block in row.blocks.values()), key=len)
-            given = (graph.names.get(node.id) or names.get(Site.of(node)[1:]) for node, _ in states)
+            given = (graph.names.get(node) or names.get(Site.of(node)[1:]) for node, _ in states)
             called = [name[index] if name else "" for name, (_, index) in zip(given, states, strict=True)]
             read = [readers.get((row, slot), "") for slot in range(len(states))]
             variables = {name for node, _ in states for name in node.site[0].co_varnames}

@@ -188,8 +188,8 @@ class BackwardDiagramBuilder:
         """Return the name of a kept array: that of a parameter or a result, or y for the operation's own output."""
         if source.operation is None and source in self.box:
             return self.forward.boxes[self.box[source]].title
-        if source.id in self.graph.names:
-            return self.graph.names[source.id][output]
+        if source in self.graph.names:
+            return self.graph.name(source, output)
         if self.op_of.get(source) is self.home[reader]:
             return "y"
         return "x" if source.name in ("take", "unstack") else "·"
@@ -261,7 +261,7 @@ class BackwardDiagramBuilder:
                 if front not in self.made.ends:
                     self.made.ends[front] = f"end{len(self.made.ends)}"
                     self._end(front, source)
-                magnitude = self.flow.edge(*edge.passed)
+                magnitude = self.flow.terms.get(edge.passed)
                 tail = self._source(self._resolve(sent)[0], op)
                 self.made.edges.append(DiagramEdge(tail, self.made.ends[front], magnitude))
 

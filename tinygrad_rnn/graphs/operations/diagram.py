@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from ...engine.tape import Node
@@ -11,7 +11,8 @@ from ...pictures.layout.content import Content
 from ...pictures.layout.diagram import Diagram, DiagramEdge, Group
 from ...pictures.scene.legend import short_number
 from ...pictures.scene.scene import Row
-from ..content.builder import ContentBuilder, cut_content, data_key
+from ..content.builder import ContentBuilder, cut_content
+from ..model.constants import Constants
 from ..model.dataflow import Dataflow
 from ..model.flow import Flow
 from ..model.formula import symbol
@@ -42,22 +43,21 @@ class OperationDiagramBuilder:
     """
 
     def __init__(self, flow: Flow, ops: Sequence[Operation], chosen: Collection[Operation]) -> None:
-        self.graph, self.flow, self.chosen = flow.graph, flow, {op.id for op in chosen}
-        self.ops = {op.id: op for op in ops}
-        self.content = ContentBuilder(flow)
+        self.graph, self.flow, self.chosen = flow.graph, flow, {op.node for op in chosen}
+        self.ops = {op.node: op for op in ops}
+        self.content = ContentBuilder(flow, Constants(flow.graph))
         self.made = OperationDiagram()
-        self.losses = {node.id for node, _ in self.graph.losses}
+        self.losses = {node for node, _ in self.graph.losses}
         sums = [terms for added, terms in map(Dataflow(self.graph, ops).terms_of, self.graph.losses) if added]
-        self.terms = {node.id: number for terms in sums for number, (node, _) in enumerate(terms, start=1)}
+        self.terms = {node: number for terms in sums for number, (node, _) in enumerate(terms, start=1)}
         if len(self.graph.losses) > 1:
-            self.terms |= {node.id: number for number, (node, _) in enumerate(self.graph.losses, start=1)}
-        self.data: dict[Hashable, str] = {}
+            self.terms |= {node: number for number, (node, _) in enumerate(self.graph.losses, start=1)}
         self.outside: set[str] = set()  # ids of boxes of results of other steps
         self.elsewhere: dict[str, list[Edge]] = {}  # id of the box of a reader to what it reads
         self.reads = Counter(edge.source for op in chosen for edge in op.inputs if edge.source is not None)
         step_of = {op.node: op.step for op in ops}
         self.carried = {  # results that a later step reads: states
-            edge.source.id
+            edge.source
             for op in ops
             for edge in op.inputs
             if edge.source is not None and (step := step_of.get(edge.source)) is not None and (op.step or 0) > step
@@ -66,13 +66,13 @@ class OperationDiagramBuilder:
     def build(self) -> OperationDiagram:
         """Return the diagram."""
         for op in self.ops.values():
-            if op.id in self.chosen:
+            if op.node in self.chosen:
                 self._operation(op)
         for op in self.ops.values():
-            for number, edge in enumerate(op.inputs):
-                if op.id in self.chosen:
-                    self._input(op, number, edge)
-                elif edge.source is not None and edge.source.id in self.chosen:
+            for edge in op.inputs:
+                if op.node in self.chosen:
+                    self._input(op, edge)
+                elif edge.source in self.chosen:
                     self._reader(op, edge)
         self._readers()
         self._modules()
@@ -81,7 +81,7 @@ class OperationDiagramBuilder:
     def _modules(self) -> None:
         """Put the operations of each module, and the parameters that it alone reads, into a group."""
         module_of = {
-            id: ".".join(node.scope) for id, node in self.made.nodes.items() if node.id in self.chosen and node.scope
+            id: ".".join(node.scope) for id, node in self.made.nodes.items() if node in self.chosen and node.scope
         }
         for id in self.made.boxes:
             if id in self.made.nodes and self.made.nodes[id].operation is None:
@@ -96,32 +96,28 @@ class OperationDiagramBuilder:
 
     def _operation(self, op: Operation) -> None:
         id, node = self._id(op.node), op.node
-        if node.id in self.losses or node.id in self.terms:
-            whole = node.id in self.losses and node.id not in self.terms
-            title = "L" if whole else f"ℓ_{{{self.terms[node.id]}}}"
+        if node in self.losses or node in self.terms:
+            whole = node in self.losses and node not in self.terms
+            title = "L" if whole else f"ℓ_{{{self.terms[node]}}}"
             summary = self.graph.summary((node, 0))
             value = "" if summary is None or summary.size > 1 else f" = {short_number(summary.mean)}"
             self.made.boxes[id] = self.content.loss(op, title, symbol(op.name) + value, strong=whole)
-            if whole or node.id in self.losses or not self.losses & set(self.chosen):
+            if whole or node in self.losses or not self.losses & set(self.chosen):
                 self.made.losses.append(id)
         else:
             self.made.boxes[id] = self._content(op)
         self.made.nodes[id] = node
-        found = self.content.attribute(op)
-        if found is not None:
-            self.made.boxes[f"{id}.{found[0]}"] = found[1]
-            self.made.edges.append(DiagramEdge(f"{id}.{found[0]}", id))
+        array = self.content.attribute(self.made.boxes, op, id)
+        self.made.edges += [] if array is None else [DiagramEdge(array, id)]
 
     def _content(self, op: Operation) -> Content:
-        given = self.content.names.get(op.id)
-        subscript = "" if op.step is None else f"_{{{op.step + 1}}}"
-        if op.id in self.carried:
-            return self.content.operation(op, states=[f"{given[0] if given else 's'}{subscript}"])
+        if op.node in self.carried:
+            subscript = "" if op.step is None else f"_{{{op.step + 1}}}"
+            return self.content.operation(op, states=[f"{self.graph.name(op.node) or 's'}{subscript}"])
         made = self.content.operation(op)
-        shape = self.content.shape_row(op)
-        return replace(made, rows=(*made.rows, shape))
+        return replace(made, rows=(*made.rows, self.content.shape_row(op)))
 
-    def _input(self, op: Operation, number: int, edge: Edge) -> None:
+    def _input(self, op: Operation, edge: Edge) -> None:
         head = self._id(op.node)
         label = ""
         if edge.source is None:
@@ -133,12 +129,12 @@ class OperationDiagramBuilder:
         else:
             tail = self._id(edge.source)
             label = self.content.output_name(edge)
-            if edge.source.id not in self.chosen:
-                self._elsewhere(self.ops[edge.source.id])
+            if edge.source not in self.chosen:
+                self._elsewhere(self.ops[edge.source])
         if edge.cuts and edge.source is not None:
             tail = self._cut(tail, edge)
         closed = edge.closed and edge.source is not None
-        self.made.edges.append(DiagramEdge(tail, head, self.flow.edge(*edge.use), closed=closed, label=label))
+        self.made.edges.append(DiagramEdge(tail, head, self.flow.terms.get(edge.use), closed=closed, label=label))
 
     def _parameter(self, leaf: Node, head: str) -> str:
         """Return the id of the box of a leaf; a leaf with many readers has a box beside each of them."""
@@ -153,17 +149,10 @@ class OperationDiagramBuilder:
         return id
 
     def _constant(self, op: Operation, edge: Edge) -> str | None:
-        key = data_key(edge)
-        if key is None:
-            return None
-        if key not in self.data:
-            self.data[key] = f"data{len(self.data)}"
-            known = self.content.constants
-            subscript = ""
-            if op.step is not None and not known.is_fixed(edge.use):
-                subscript = f"_{{{op.step + (not known.starts(edge.use))}}}"
-            self.made.boxes[self.data[key]] = self.content.data(f"{known.name(edge)}{subscript}", edge.spec)
-        return self.data[key]
+        known, subscript = self.content.constants, ""
+        if op.step is not None and not known.is_fixed(edge.use):
+            subscript = f"_{{{op.step + (not known.starts(edge.use))}}}"
+        return self.content.constant(self.made.boxes, edge, subscript)
 
     def _elsewhere(self, op: Operation) -> None:
         """Draw a result of another step, or of no step, that is read here."""
@@ -174,14 +163,14 @@ class OperationDiagramBuilder:
             made = self._content(op)
             where = "" if op.step is None else f"from t = {op.step + 1}"
             facts = f"{made.tooltip}\n{where}" if where else made.tooltip
-            self.made.boxes[id] = replace(made, kind="state" if op.id in self.carried else "input", tooltip=facts)
+            self.made.boxes[id] = replace(made, kind="state" if op.node in self.carried else "input", tooltip=facts)
 
     def _cut(self, tail: str, edge: Edge) -> str:
         cut = self.graph.cuts[edge.cuts[0]]
         id = self._id(cut.node)
         if id not in self.made.boxes:
             self.made.boxes[id] = cut_content(0.0 if edge.closed else cut.scale, cut.label)
-            passed = None if edge.closed else self.flow.edge(*edge.passed)
+            passed = None if edge.closed else self.flow.terms.get(edge.passed)
             self.made.edges.append(DiagramEdge(tail, id, passed, closed=edge.closed))
             if tail in self.outside:  # a state and its cut stay together
                 self.made.groups.setdefault(f"from {tail}", Group("", [tail])).members.append(id)
@@ -190,7 +179,7 @@ class OperationDiagramBuilder:
     def _reader(self, op: Operation, edge: Edge) -> None:
         """Record that a result is read in another step, from which a gradient comes back."""
         assert edge.source is not None
-        title = f"t = {op.step + 1}" if op.step is not None else "L" if op.id in self.losses else symbol(op.name)
+        title = f"t = {op.step + 1}" if op.step is not None else "L" if op.node in self.losses else symbol(op.name)
         id = f"to {title} {self._id(edge.source)}"
         self.made.boxes.setdefault(id, Content("constant", title, (), f"read at {title}"))
         self.elsewhere.setdefault(id, []).append(edge)

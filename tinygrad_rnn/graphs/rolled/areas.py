@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ...engine.tape import Node
 from ...pictures.layout.components import cycles, reached
 from ...pictures.layout.diagram import DiagramEdge
 from ..model.blocks import Blocks
@@ -35,13 +36,13 @@ _Key = tuple[Kind | tuple[str, ...], bool]
 
 
 def areas_of(
-    edges: Iterable[DiagramEdge], box: Mapping[int, str], delays: Mapping[str, str], rolling: Rolling, blocks: Blocks
+    edges: Iterable[DiagramEdge], box: Mapping[Node, str], delays: Mapping[str, str], rolling: Rolling, blocks: Blocks
 ) -> list[Area]:
     """Return the cells and modules of a picture, each after those that it reads, unless they are in a cycle.
 
     Args:
         edges: of the picture.
-        box: id of an operation to its box.
+        box: result of an operation to its box.
         delays: id of a delay's box to the box that computes its state.
         rolling: the recurrence as one step.
         blocks: of the graph.
@@ -49,10 +50,10 @@ def areas_of(
     keys: dict[str, _Key] = {}
     before = _before_the_steps(rolling)
     for op in rolling.template:
-        keys.setdefault(box[op.id], _area_of(op, blocks))
+        keys.setdefault(box[op.node], _area_of(op, blocks))
     for op in rolling.outside:
-        read = {box.get(edge.source.id, "") for edge in op.inputs if edge.source is not None} & keys.keys()
-        keys.setdefault(box[op.id], _area_outside(op, op.id in before, {keys[source] for source in read}))
+        read = {box.get(source, "") for source in op.sources} & keys.keys()
+        keys.setdefault(box[op.node], _area_outside(op, op in before, {keys[source] for source in read}))
     keys.update((delay, keys[source]) for delay, source in delays.items())
     edges = list(edges)
     for edge in edges:  # data belong to their first reader
@@ -90,14 +91,11 @@ def _homes(reads: Mapping[_Key, set[_Key]]) -> dict[_Key, _Key]:
     return found
 
 
-def _before_the_steps(rolling: Rolling) -> set[int]:
-    """Return the ids of operations outside time that the steps depend on."""
-    outside = {op.id: op for op in rolling.outside}
-
-    def sources(op: Operation) -> list[Operation]:
-        return [outside[e.source.id] for e in op.inputs if e.source is not None and e.source.id in outside]
-
-    return {op.id for op in reached(rolling.template, sources)} & outside.keys()
+def _before_the_steps(rolling: Rolling) -> set[Operation]:
+    """Return the operations outside time that the steps depend on."""
+    outside = {op.node: op for op in rolling.outside}
+    read = reached(rolling.template, lambda op: [outside[source] for source in op.sources if source in outside])
+    return {*read} & {*rolling.outside}
 
 
 def _area_outside(op: Operation, before: bool, read: set[_Key]) -> _Key:
@@ -110,12 +108,12 @@ def _area_outside(op: Operation, before: bool, read: set[_Key]) -> _Key:
 
 def _area_of(op: Operation, blocks: Blocks) -> _Key:
     """Return the area of an operation of the step: its block; a loss belongs to the layer from which it is computed."""
-    sources = [edge.source for edge in op.inputs if edge.source is not None and edge.source.step == op.step]
+    sources = [source for source in op.sources if source.step == op.step]
     block = next((blocks.of[node] for node in (op.node, *sources) if node in blocks.of), None)
     if block is None:
         return op.node.scope, True
     if block.kind.role == "loss":
-        read = {blocks.of.get(edge.source) for o in block.ops for edge in o.inputs if edge.source} - {block}
+        read = {blocks.of.get(source) for o in block.ops for source in o.sources} - {block}
         layers = {b.kind for b in read if b is not None and b.step == op.step and b.kind.role != "cell"}
         return layers.pop() if len(layers) == 1 else block.kind, True
     return block.kind, True

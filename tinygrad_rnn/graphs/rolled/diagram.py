@@ -92,60 +92,56 @@ _LineKey = tuple[str, str, str, Hashable]
 """Tail, head, label, and a key that distinguishes parallel lines."""
 
 
-def rolled_diagram(flow: Flow, rolling: Rolling, closed: bool = False) -> RolledDiagram:
-    """Return the diagram of a recurrence.
+class RolledDiagramBuilder:
+    """Builder of the diagram of a recurrence.
 
     Args:
         flow: the recorded graph, and its gradient.
         rolling: the recurrence as one step.
         closed: draw each cell, layer and loss as one box, without its operations.
     """
-    return _Builder(flow, rolling, closed).diagram()
 
-
-class _Builder:
     def __init__(self, flow: Flow, rolling: Rolling, closed: bool) -> None:
         self.graph, self.flow, self.rolling, self.closed = flow.graph, flow, rolling, closed
-        self.content = ContentBuilder(flow, "_{t}")
         self.T = len(rolling.steps)
         self.table = make_table(self.graph)
+        self.content = ContentBuilder(flow, self.table.constants, "_{t}")
         self.blocks = self.table.blocks
         self.rows = RowContent(Flow(self.graph), self.table)  # as in the unrolled view, without gradients
         self.made = RolledDiagram(closed=closed, title=self.rows.headline("rolled"))
         self.ops = [*rolling.template, *rolling.outside]
         self.states = rolling.states()
         self.box = self._boxes()
-        self.losses = {node.id for node, _ in self.graph.losses}
-        self.terms = self.losses | {node.id for terms in self.blocks.terms for node, _ in terms}
+        self.losses = {node for node, _ in self.graph.losses}
+        self.terms = self.losses | {node for terms in self.blocks.terms for node, _ in terms}
         self.delays = {state: f"delay{number}" for number, state in enumerate(self.states)}
         self.names = {state: self._name(number, state) for number, state in enumerate(self.states)}
-        self.data: dict[Hashable, str] = {}
         self.lines: dict[_LineKey, dict[int, list[Use]]] = {}  # line to its uses in each step
 
-    def _boxes(self) -> dict[int, str]:
-        """Return the box of each operation, by id: its own, or, in a closed picture, that of its block."""
-        box = {op.id: f"op{number}" for number, op in enumerate(self.rolling.template)}
-        box |= {op.id: f"once{number}" for number, op in enumerate(self.rolling.outside)}
+    def _boxes(self) -> dict[Node, str]:
+        """Return the box of each operation, by its result: its own, or, in a closed picture, that of its block."""
+        box = {op.node: f"op{number}" for number, op in enumerate(self.rolling.template)}
+        box |= {op.node: f"once{number}" for number, op in enumerate(self.rolling.outside)}
         first: dict[tuple[Block, bool], str] = {}
         for op in self.ops if self.closed else ():
             block = self.blocks.of.get(op.node)
             if block is not None:
-                box[op.id] = first.setdefault((block, op.id in self.rolling.home), box[op.id])
+                box[op.node] = first.setdefault((block, op.node in self.rolling.home), box[op.node])
         return box | {copy: box[home] for copy, home in self.rolling.home.items()}
 
     def _name(self, number: int, state: State) -> str:
-        node = self.rolling.maker(state).node
+        node = state.source
         block = self.blocks.of.get(node)
         if block is not None and (node, state.output) in block.states:
             row = self.table.row_of[block]
             return row.slots[block.states.index((node, state.output))]
         return "s" if len(self.states) == 1 else f"s{number + 1}"
 
-    def diagram(self) -> RolledDiagram:
+    def build(self) -> RolledDiagram:
         """Return the diagram."""
         for op in self.rolling.template:
             self._operation(op)
-            for number, edge in enumerate(self.rolling.inputs[op.id]):
+            for number, edge in enumerate(self.rolling.inputs[op.node]):
                 self._input(op, number, edge)
         for op in self.rolling.outside:
             self._once(op)
@@ -168,30 +164,29 @@ class _Builder:
 
     def _operation(self, op: Operation) -> None:
         """Draw an operation of the step."""
-        box = self.box[op.id]
-        copies = [copy for copy in self.rolling.copies[op.id] if copy is not None]
-        if any(copy.id in self.terms for copy in copies) and op.node.specs[0].shape in ((), (1,)):
-            values = [self.graph.summary((copy.node, 0)) for copy in copies if copy.id in self.terms]
+        box = self.box[op.node]
+        copies = [copy for copy in self.rolling.copies[op.node] if copy is not None]
+        if any(copy.node in self.terms for copy in copies) and op.node.specs[0].shape in ((), (1,)):
+            values = [self.graph.summary((copy.node, 0)) for copy in copies if copy.node in self.terms]
             mean = [value.mean for value in values if value is not None]
             text = f"{symbol(op.name)}, mean {short_number(sum(mean) / len(mean))}" if mean else symbol(op.name)
             self.made.boxes[box] = self.content.loss(op, "ℓ_{t}", text)
             self.made.losses.append(box)
         else:
-            states = list(dict.fromkeys(name for state, name in self.names.items() if state.source == op.id))
+            states = list(dict.fromkeys(name for state, name in self.names.items() if state.source is op.node))
             facts = f"repeated: {self.T} steps"
             self.made.boxes.setdefault(box, self.content.operation(op, states=states, facts=facts))
         self._attribute(op)
 
     def _attribute(self, op: Operation, repeats: bool = True) -> None:
-        found = self.content.attribute(op, repeats)
-        if found is not None:
-            box = self.box[op.id]
-            self.made.boxes[f"{box}.{found[0]}"] = found[1]
-            self._line(f"{box}.{found[0]}", box, {})
+        box = self.box[op.node]
+        array = self.content.attribute(self.made.boxes, op, box, repeats)
+        if array is not None:
+            self._line(array, box, {})
 
     def _once(self, op: Operation) -> None:
         """Draw an operation outside time; edges from all steps become one line."""
-        box = self.box[op.id]
+        box = self.box[op.node]
         gathers = False
         groups: dict[tuple[str, int], list[Edge]] = {}
         for edge in op.inputs:
@@ -199,8 +194,8 @@ class _Builder:
             if source is not None and source.operation is None:
                 self._line(self._parameter(source), box, {0: [edge.use]})
             elif source is not None:
-                output = edge.output if source.id not in self.rolling.home else 0
-                groups.setdefault((self.box[source.id], output), []).append(edge)
+                output = edge.output if source not in self.rolling.home else 0
+                groups.setdefault((self.box[source], output), []).append(edge)
             elif data_key(edge) is not None:
                 tail = f"{box}.data{len(groups)}"
                 self.made.boxes[tail] = self.content.data("data", edge.spec)
@@ -208,8 +203,8 @@ class _Builder:
         for (tail, output), edges in groups.items():
             gathers = gathers or (len(edges) == self.T and self.T > 1)
             uses = {number: [edge.use] for number, edge in enumerate(edges)}
-            self._line(tail, box, uses, key=None if self.closed else (op.id, output))
-        if op.id in self.losses:
+            self._line(tail, box, uses, key=None if self.closed else (op.node, output))
+        if op.node in self.losses:
             self.made.boxes[box] = self._total(op, gathers)
             self.made.losses.insert(0, box)
         else:
@@ -230,7 +225,7 @@ class _Builder:
     def _close(self) -> None:
         """Replace the contents of the boxes of blocks by those of the unrolled view."""
         for op in self.ops:
-            box, block = self.box[op.id], self.blocks.of.get(op.node)
+            box, block = self.box[op.node], self.blocks.of.get(op.node)
             if block is not None and self.made.boxes[box].kind != "loss":
                 index = "t" if op.step is not None else ""
                 self.made.boxes[box] = self.rows.content(self.table.row_of[block], block, index)
@@ -260,20 +255,17 @@ class _Builder:
 
     def _input(self, op: Operation, number: int, edge: StepEdge) -> None:
         """Draw what an operation of the step reads."""
-        box, edges = self.box[op.id], [found for found in edge.edges if found is not None]
-        if edge.kind == "leaf":
-            leaf = edges[-1].source
-            assert leaf is not None
-            if len({found.source for found in edges}) == 1:
-                tail = self._parameter(leaf)
-            else:
-                tail = f"leaf{self.graph.number[leaf]}"
-                self.made.boxes[tail] = self.content.data("x_{t}", edges[0].spec)
-        elif edge.kind == "constant":
-            found = self._data(op, number, edges)
-            if found is None:
-                return
-            tail = found
+        box, edges = self.box[op.node], [found for found in edge.edges if found is not None]
+        leaves = {found.source: None for found in edges} if edge.kind == "leaf" else {}
+        if edge.source is None:
+            read = op.inputs[number]
+            fixed = self.content.constants.is_fixed(read.use)
+            tail = self.content.constant(self.made.boxes, read, "" if fixed else "_{t}", fixed)
+        elif len(leaves) == 1:
+            tail = self._parameter(edge.source)
+        elif leaves:
+            tail = f"leaf{self.graph.number[edge.source]}"
+            self.made.boxes[tail] = self.content.data("x_{t}", edges[0].spec)
         elif edge.kind == "back":
             tail = self.delays[State(edge.source, edge.output, edge.lag)]
         else:
@@ -281,27 +273,13 @@ class _Builder:
         named = edge.kind in ("here", "outside") and not self.closed
         label = self.content.output_name(op.inputs[number]) if named else ""
         uses = {step: [found.use] for step, found in enumerate(edges)}
-        self._line(tail, box, uses, label, None if self.closed else (op.id, number))
+        if tail is not None:
+            self._line(tail, box, uses, label, None if self.closed else (op.node, number))
 
     def _parameter(self, leaf: Node) -> str:
         id = f"parameter{self.graph.number[leaf]}"
         self.made.boxes.setdefault(id, self.content.parameter(leaf))
         return id
-
-    def _data(self, op: Operation, number: int, edges: list[Edge]) -> str | None:
-        """Return the id of the box of an array that the step reads; None for a number."""
-        keys = [data_key(edge) for edge in edges]
-        mine = data_key(op.inputs[number])
-        if mine is None:
-            return None
-        if mine not in self.data:
-            self.data[mine] = f"data{len(self.data)}"
-            same = self.T > 1 and len(set(keys)) == 1 and isinstance(keys[0], tuple) and len(edges) == self.T
-            name = self.content.constants.name(op.inputs[number])
-            same = same and name != "x"
-            title = name if same else f"{name}_{{t}}"
-            self.made.boxes[self.data[mine]] = self.content.data(title, op.inputs[number].spec, constant=same)
-        return self.data[mine]
 
     # -- magnitudes and loops -----------------------------------------------------------------------------------------
 
@@ -334,12 +312,13 @@ class _Builder:
         sign = "z⁻" + "".join("⁰¹²³⁴⁵⁶⁷⁸⁹"[int(digit)] for digit in str(state.lag))
         ago = "the step before" if state.lag == 1 else f"{state.lag} steps before"
         self.made.boxes[delay] = Content("delay", sign, (), f"delay\nstate: {name} of {ago}")
-        op = self.rolling.maker(state)
-        shape = shape_text(op.node.specs[state.output].shape)
+        shape = shape_text(state.source.specs[state.output].shape)
         if self.graph.credit is not None:  # credit goes forward, so nothing is truncated
             scales, norms, kind = [], (), "cut"
         cuts = self._windows(readers) if state.lag > 1 else None
-        self.made.loops.append(Loop(self.box[op.id], delay, name, shape, state.lag, tuple(scales), norms, kind, cuts))
+        self.made.loops.append(
+            Loop(self.box[state.source], delay, name, shape, state.lag, tuple(scales), norms, kind, cuts)
+        )
 
     def _windows(self, readers: Sequence[StepEdge]) -> tuple[int, ...]:
         """Return the passes that the cuts of a delayed state belong to: several steps read it across one cut."""

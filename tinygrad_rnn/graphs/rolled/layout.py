@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
 from ...pictures.layout.diagram import DiagramEdge
 from ...pictures.layout.layered import Arc, Item, Layout, layered
+from ...pictures.layout.nested import Borders
 from ...pictures.layout.ranks import pulled_right, ranks_of
 from ...pictures.layout.spacing import separated
 from ...pictures.scene.curves import Point, bezier
@@ -21,11 +21,11 @@ from ...pictures.scene.scene import Box, Edge
 from ...pictures.scene.text import text_width
 from .areas import Area
 from .diagram import Loop, RolledDiagram
-from .loops import TALL
 
 TOP = 84.0  # below the headline
 LEFT = 30.0
 SHORT = 4  # longest label that is drawn, in characters; longer ones would push the columns apart
+_TALL, _LOW = 58.0, 40.0  # height of a loop with bars, and without
 _PAD = 18.0  # between the boxes of an area and its border
 _HEAD = 16.0  # for the label of an area
 _SIDE = 16.0  # for each loop that enters from the left
@@ -35,37 +35,6 @@ _LOOP_ROOM = 170.0  # width for the scissors and bars on the loop of a closed ce
 _LANE = 11.0  # between two parallel lines
 
 
-class Frame(NamedTuple):
-    """The border of an area."""
-
-    area: Area
-    left: float
-    top: float
-    right: float
-    bottom: float
-
-
-@dataclass
-class RolledLayout:
-    """The positions of everything in a rolled picture.
-
-    Attributes:
-        boxes: id to box; a parameter has one for each row that reads it.
-        routes: number of a line to cubic Bezier points from tail to head.
-        loops: loops, each with the y of its line and how many others it encloses.
-        frames: borders of all areas, those of the top row first.
-        feeds: edges from parameters up to their readers, each with its points.
-        bottom: y of the lower end of the lowest row.
-    """
-
-    boxes: dict[str, Box] = field(default_factory=dict)
-    routes: dict[int, tuple[Point, ...]] = field(default_factory=dict)
-    loops: list[tuple[Loop, float, int]] = field(default_factory=list)
-    frames: list[Frame] = field(default_factory=list)
-    feeds: list[tuple[DiagramEdge, tuple[Point, ...]]] = field(default_factory=list)
-    bottom: float = 0.0
-
-
 class _Gate(NamedTuple):
     """The point at which line number `line` leaves or enters its row."""
 
@@ -73,59 +42,54 @@ class _Gate(NamedTuple):
     out: bool
 
 
-_Name = str | _Gate
-"""An item of a row: a box, by its id, or a gate."""
-
-
-@dataclass
 class _Row:
-    """A row before layout.
+    """A row before layout. Its items are boxes, by their ids, and gates.
 
     Attributes:
         diagram: the whole diagram.
         areas: in order.
-        index: id of each box, then each gate, to its number.
-        arcs: edges between these.
-        lines: number of the diagram's line, or gate, that each arc belongs to.
+        index: each item to its number.
         loops: of its cells.
         readers: numbers of the boxes that read parameters.
+        lines: those between its items: number of a line within the row, or the gate of one that leaves or enters.
+        arcs: the lines as arcs between items.
     """
 
-    diagram: RolledDiagram
-    areas: list[Area]
-    index: dict[_Name, int]
-    arcs: list[Arc] = field(default_factory=list)
-    lines: list[int | _Gate] = field(default_factory=list)
-    loops: list[Loop] = field(default_factory=list)
-    readers: set[int] = field(default_factory=set)
+    def __init__(self, diagram: RolledDiagram, areas: list[Area], gates: list[_Gate]) -> None:
+        self.diagram, self.areas = diagram, areas
+        items: list[str | _Gate] = [*(box for area in areas for box in area.members), *gates]
+        self.index = {item: number for number, item in enumerate(items)}
+        self.loops = [loop for loop in diagram.loops if loop.source in self.index]
+        reading = {box for readers in diagram.parameters.values() for box, _ in readers}
+        self.readers = {self.index[box] for box in reading if box in self.index}
+        ends = [(line.tail, line.head) for line in diagram.edges]
+        self.lines: list[int | _Gate] = [n for n, (a, b) in enumerate(ends) if a in self.index and b in self.index]
+        self.arcs = [self._arc(n, *ends[n]) for n in self.lines if isinstance(n, int)]
+        for gate in gates:
+            tail, head = ends[gate.line]
+            pair = (tail, gate) if gate.out else (gate, head)
+            self.arcs.append(Arc(self.index[pair[0]], self.index[pair[1]]))
+        self.lines += gates
+
+    def _arc(self, number: int, tail: str, head: str) -> Arc:
+        """Return a line within the row, with the room that it needs at its start."""
+        label, of_delay = self.diagram.edges[number].label, any(loop.delay == tail for loop in self.loops)
+        stub = text_width(label, 9) + 4 if 0 < len(label) <= SHORT else 0.0
+        stub = _LOOP_ROOM if self.diagram.closed and of_delay else stub
+        area = next(area for area in self.areas if head in area.members)
+        if tail not in area.members:  # room for the loops that enter the area from the left
+            stub = max(stub, _SIDE * (sum(loop.delay in area.members for loop in self.loops) - 2))
+        return Arc(self.index[tail], self.index[head], 4.0 if of_delay else 1.0, stub)
 
     def gates(self, out: bool) -> list[_Gate]:
         """Return the gates at which lines leave (`out`) or enter."""
-        return [name for name in self.index if isinstance(name, _Gate) and name.out == out]
+        return [item for item in self.index if isinstance(item, _Gate) and item.out == out]
 
     @property
     def first(self) -> list[_Gate]:
         """The gates of lines that enter the first area."""
         members = self.areas[0].members if self.areas else ()
         return [gate for gate in self.gates(False) if self.diagram.edges[gate.line].head in members]
-
-
-def lay_out(diagram: RolledDiagram) -> RolledLayout:
-    """Return the layout of a diagram."""
-    placer, rows = _Placer(diagram), _rows(diagram)
-    tops: dict[_Gate, float] = {}
-    for row in reversed(rows):
-        upper = placer.place(row)
-        tops.update((gate, upper) for gate in row.gates(True))
-    places, gates = placer.places, placer.gates
-    for lane, gate in enumerate(sorted(tops)):
-        into = gates[_Gate(gate.line, False)]
-        head = diagram.edges[gate.line].head
-        first = any(head in row.areas[0].members for row in rows)
-        left = min([frame.left for frame in places.frames if frame.top < tops[gate]], default=into[0][0])
-        back = min(left, into[0][0]) - 10 - 8 * lane if first else into[0][0] - 3 - 6 * lane
-        places.routes[gate.line] = _between(gates[gate], into, back, tops[gate] - 12, lane)
-    return places
 
 
 def _rows(diagram: RolledDiagram) -> list[_Row]:
@@ -136,52 +100,52 @@ def _rows(diagram: RolledDiagram) -> list[_Row]:
             found.append([])
         found[-1].append(area)
     row_of = {box: number for number, areas in enumerate(found) for area in areas for box in area.members}
-    crossing = [n for n, line in enumerate(diagram.edges) if row_of[line.tail] != row_of[line.head]]
-    delays = {loop.delay for loop in diagram.loops}
-    area_of = {box: number for number, area in enumerate(diagram.areas) for box in area.members}
-    inside = Counter(area_of[loop.delay] for loop in diagram.loops)
-    reading = {box for readers in diagram.parameters.values() for box, _ in readers}
     rows = []
     for number, areas in enumerate(found):
-        names: list[_Name] = [box for area in areas for box in area.members]
-        names += [_Gate(n, True) for n in crossing if row_of[diagram.edges[n].tail] == number]
-        names += [_Gate(n, False) for n in crossing if row_of[diagram.edges[n].head] == number]
-        row = _Row(diagram, areas, {name: place for place, name in enumerate(names)})
-        row.readers = {row.index[box] for box in reading if box in row.index}
-        row.loops = [loop for loop in diagram.loops if loop.source in row.index]
-        for n, line in enumerate(diagram.edges):
-            if line.tail in row.index and line.head in row.index:
-                stub = text_width(line.label, 9) + 4 if 0 < len(line.label) <= SHORT else 0.0
-                stub = _LOOP_ROOM if diagram.closed and line.tail in delays else stub
-                if area_of[line.tail] != area_of[line.head]:  # room for the loops that enter the area from the left
-                    stub = max(stub, _SIDE * (inside[area_of[line.head]] - 2))
-                weight = 4.0 if line.tail in delays else 1.0
-                row.arcs.append(Arc(row.index[line.tail], row.index[line.head], weight, stub))
-                row.lines.append(n)
-        for gate in (*row.gates(True), *row.gates(False)):
-            line = diagram.edges[gate.line]
-            ends = (line.tail, gate) if gate.out else (gate, line.head)
-            row.arcs.append(Arc(row.index[ends[0]], row.index[ends[1]]))
-            row.lines.append(gate)
-        rows.append(row)
+        ends = [(row_of[line.tail] == number, row_of[line.head] == number) for line in diagram.edges]
+        leaving = [_Gate(n, True) for n, (tail, head) in enumerate(ends) if tail and not head]
+        entering = [_Gate(n, False) for n, (tail, head) in enumerate(ends) if head and not tail]
+        rows.append(_Row(diagram, areas, leaving + entering))
     return rows
 
 
-class _Placer:
-    """The placement of rows, one below the other.
+class RolledLayout:
+    """The positions of everything in a rolled picture: its rows are placed one below the other.
+
+    Args:
+        diagram: what is placed.
 
     Attributes:
-        places: the layout so far.
-        gates: routes between the border of a row and the boxes in it, of lines that leave or enter the row.
+        boxes: id to box; a parameter has one for each row that reads it.
+        routes: number of a line to cubic Bezier points from tail to head.
+        loops: loops, each with the y of its line and how many others it encloses.
+        frames: all areas with their borders, those of the top row first.
+        feeds: edges from parameters up to their readers, each with its points.
+        bottom: y of the lower end of the lowest row.
     """
 
     def __init__(self, diagram: RolledDiagram) -> None:
-        self.diagram, self.places = diagram, RolledLayout(bottom=TOP)
-        self.gates: dict[_Gate, tuple[Point, ...]] = {}
+        self.diagram, self.bottom = diagram, TOP
+        self.boxes: dict[str, Box] = {}
+        self.routes: dict[int, tuple[Point, ...]] = {}
+        self.loops: list[tuple[Loop, float, int]] = []
+        self.frames: list[tuple[Area, Borders]] = []
+        self.feeds: list[tuple[DiagramEdge, tuple[Point, ...]]] = []
+        self._gates: dict[_Gate, tuple[Point, ...]] = {}  # routes from a box to the border of its row, or back
         bars = any(loop.norms for loop in diagram.loops)
-        self.tall = (TALL if bars else 40.0) + (14.0 if diagram.closed else 0.0)  # height of a loop
+        self._tall = (_TALL if bars else _LOW) + (14.0 if diagram.closed else 0.0)  # height of a loop
+        rows = _rows(diagram)
+        tops = {gate: top for row in reversed(rows) for top in [self._place(row)] for gate in row.gates(True)}
+        first = {gate for row in rows for gate in row.first}
+        for lane, (gate, top) in enumerate(sorted(tops.items())):
+            into = self._gates[gate._replace(out=False)]
+            back = into[0][0] - 3 - 6 * lane
+            if gate._replace(out=False) in first:
+                lefts = [left for _, (left, upper, _, _) in self.frames if upper < top]
+                back = min([*lefts, into[0][0]]) - 10 - 8 * lane
+            self.routes[gate.line] = _between(self._gates[gate], into, back, top - 12, lane)
 
-    def place(self, row: _Row) -> float:
+    def _place(self, row: _Row) -> float:
         """Place a row below the previous ones; return the y of its top."""
         ranks = _ranks(row)
         nested = sorted(row.loops, key=lambda loop: ranks[row.index[loop.source]] - ranks[row.index[loop.delay]])
@@ -198,8 +162,8 @@ class _Placer:
             spine=_spine(row),
         )
         loops_of = [[loop for loop in nested if loop.source in area.members] for area in row.areas]
-        over = max(self.tall * len(loops) for loops in loops_of)
-        top = self.places.bottom + _LANE * len(row.gates(True))
+        over = max(self._tall * len(loops) for loops in loops_of)
+        top = self.bottom + _LANE * len(row.gates(True))
         upper = top + (over + 4 if row.loops else 0.0)
         early = any(ranks[row.index[loop.delay]] <= 1 for loop in row.loops)
         x0 = LEFT + _PAD + (_SIDE * len(row.loops) if early else 0.0) + 8.0 * len(row.first)
@@ -207,9 +171,9 @@ class _Placer:
         self._put(row, layout, (x0, y0))
         bottom = y0 + layout.height + _PAD
         for area, loops in zip(row.areas, loops_of, strict=True):
-            self.places.loops += [(loop, y0 - 24 - level * self.tall, level) for level, loop in enumerate(loops)]
-            self.places.frames.append(self._frame(area, loops, y0, bottom))
-        self.places.bottom = self._parameters(row, bottom) + 26
+            self.loops += [(loop, y0 - 24 - level * self._tall, level) for level, loop in enumerate(loops)]
+            self.frames.append((area, self._borders(area, loops, y0, bottom)))
+        self.bottom = self._parameters(row, bottom) + 26
         return y0 - _HEAD - _PAD - over - 4
 
     def _put(self, row: _Row, layout: Layout, corner: Point) -> None:
@@ -217,33 +181,33 @@ class _Placer:
         x0, y0 = corner
         for name, (x, y) in zip(row.index, layout.centres, strict=True):
             if isinstance(name, str):
-                self.places.boxes[name] = self.diagram.boxes[name].at(name, x0 + x, y0 + y)
+                self.boxes[name] = self.diagram.boxes[name].at(name, x0 + x, y0 + y)
         for line, route in zip(row.lines, layout.routes, strict=True):
             moved = tuple((x0 + x, y0 + y) for x, y in route)
             if isinstance(line, _Gate):
-                self.gates[line] = moved
+                self._gates[line] = moved
             else:
-                self.places.routes[line] = moved
+                self.routes[line] = moved
 
-    def _frame(self, area: Area, loops: Sequence[Loop], top: float, bottom: float) -> Frame:
-        """Return the border of an area whose boxes lie between two heights, with room for its loops above them."""
-        boxes = self.places.boxes
-        lefts = [boxes[member].left - _PAD for member in area.members]
-        lefts += [boxes[loop.delay].x - 44.0 - 15.0 * level for level, loop in enumerate(loops)]
-        right = max(boxes[member].right for member in area.members) + _PAD
-        upper = top - _HEAD - _PAD - (len(loops) * self.tall + 4 if loops else 0.0)
-        return Frame(area, min(lefts), upper, right, bottom)
+    def _borders(self, area: Area, loops: Sequence[Loop], top: float, bottom: float) -> Borders:
+        """Return the borders of an area whose boxes lie between two heights, with room for its loops above them."""
+        members = [self.boxes[member] for member in area.members]
+        lefts = [box.left - _PAD for box in members]
+        lefts += [self.boxes[loop.delay].x - 44.0 - 15.0 * level for level, loop in enumerate(loops)]
+        right = max(box.right for box in members) + _PAD
+        upper = top - _HEAD - _PAD - (len(loops) * self._tall + 4 if loops else 0.0)
+        return min(lefts), upper, right, bottom
 
     def _parameters(self, row: _Row, bottom: float) -> float:
         """Place the parameters that a row reads below it, each below its first reader; return their lowest y."""
-        placed = self.places.boxes
+        placed = self.boxes
         mine = [(id, [read for read in found if read[0] in row.index]) for id, found in self.diagram.parameters.items()]
         mine = sorted(((id, found) for id, found in mine if found), key=lambda pair: placed[pair[1][0][0]].x)
         if not mine:
             return bottom
         sizes = [self.diagram.boxes[id].size() for id, _ in mine]
         # Lines that rise from below into a later area pass between the parameters, and keep their place.
-        rising = [self.gates[gate][0][0] - 6 for gate in row.gates(False) if gate not in row.first]
+        rising = [self._gates[gate][0][0] - 6 for gate in row.gates(False) if gate not in row.first]
         wanted = [(placed[found[0][0]].x, width, 1.0, id) for (id, found), (width, _) in zip(mine, sizes, strict=True)]
         wanted = sorted([*wanted, *((x, 20.0, 1e6, "") for x in rising)], key=lambda item: item[0])
         gaps = [(one[1] + two[1]) / 2 + 14 for one, two in pairwise(wanted)]
@@ -264,15 +228,15 @@ class _Placer:
         counts = Counter(box for _, found in mine for box, _ in found)
         taken: Counter[str] = Counter()
         for lane, (id, found) in enumerate(mine):
-            own = self.places.boxes[id]
+            own = self.boxes[id]
             for box, magnitude in found:
-                reader = self.places.boxes[box]
+                reader = self.boxes[box]
                 x = reader.x + (taken[box] - (counts[box] - 1) / 2) * 16
                 taken[box] += 1
                 middle = bottom + 9 + (lane % 3) * 7
                 bend = () if abs(own.x - x) < own.width / 2 - 14 else ((own.x, own.top), (own.x, middle), (x, middle))
                 points = (*(bend or ((x, own.top),)), (x, reader.bottom))
-                self.places.feeds.append((DiagramEdge(id, box, magnitude), points))
+                self.feeds.append((DiagramEdge(id, box, magnitude), points))
 
 
 def _ranks(row: _Row) -> list[int]:

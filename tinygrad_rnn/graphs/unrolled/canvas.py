@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from ...engine.tape import Node
@@ -13,11 +13,10 @@ from ...pictures.scene.scene import Box, Dot, Edge, EdgeKind, Row, Scale, Scene
 from ...pictures.scene.text import plain
 from ..content.builder import cut_content
 from ..model.blocks import Block, Link
-from ..model.graph import Place, Use
+from ..model.graph import Use
 from ..model.table import Row as TableRow
 from .grid import Grid
 from .parameters import plan_parameters
-from .parts import Parts
 
 _APART = 22.0  # between two states of one cell
 _ROOM = 24.0  # for a mark at the end of a line
@@ -27,8 +26,7 @@ class Canvas:
     """A scene to draw on, with the facts that are known beforehand.
 
     Args:
-        parts: the parts of the picture.
-        grid: the coordinates of rows and columns.
+        grid: the parts of the picture, and the coordinates of rows and columns.
 
     Attributes:
         plan: the layout of parameters and their lines.
@@ -37,11 +35,13 @@ class Canvas:
         boxes: block to its box, once drawn.
     """
 
-    def __init__(self, parts: Parts, grid: Grid) -> None:
-        self.parts, self.grid, self.plan = parts, grid, plan_parameters(parts, grid)
-        self.graph, self.blocks, self.table, self.content = parts.graph, parts.blocks, parts.table, parts.content
+    def __init__(self, grid: Grid) -> None:
+        self.parts, self.grid, self.plan = grid.parts, grid, plan_parameters(grid)
+        self.table, self.content = self.parts.table, self.parts.content
+        self.graph, self.blocks = self.table.graph, self.table.blocks
         bundles: dict[Hashable, Sequence[Use]] = {link: link.uses for link in self.blocks.links}
-        self.norms: dict[Hashable, float] = parts.flow.joint(bundles | dict(self.plan.bundles()))
+        bundles |= {(wire.name, place): uses for wire in self.plan.wires for place, uses in wire.uses.items()}
+        self.norms: dict[Hashable, float] = self.parts.flow.joint(bundles)
         self.scene = Scene("", "", scale=Scale.of(self.norms.values()), legend=self.plan.legend)
         self.boxes: dict[Block, Box] = {}
         self._nodes: dict[str, list[Node]] = {}  # id of a box or an edge to the nodes that highlight it
@@ -173,8 +173,13 @@ class Canvas:
 
     # -- highlighting --------------------------------------------------------------------------------------------
 
-    def light(self, losses: Mapping[str, Iterable[Place]]) -> None:
-        """Record which boxes, edges and junctions each loss reaches."""
+    def light(self) -> None:
+        """Record which boxes, edges and junctions the gradient of each loss, and of each term of it, reaches."""
+        losses = {f"loss{total.number + 1}": [self.graph.losses[total.number]] for total in self.parts.totals}
+        for place in (place for terms in self.blocks.terms for place in terms):
+            block = self.blocks.of.get(place[0])
+            if block is not None and block in self.boxes:
+                losses[self.boxes[block].id] = [place]
         for id, places in losses.items():
             reached = self.graph.reach(places)
             lit = (key for key, nodes in self._nodes.items() if any(node in reached for node in nodes))

@@ -61,8 +61,7 @@ def _draw_stub(canvas: Canvas, link: Link, boxes: tuple[Box | None, Box | None],
 
 def _elision(canvas: Canvas, row: Row, between: tuple[int, int]) -> Box:
     """Draw the box that replaces steps that are not shown, with their number and that of their cuts."""
-    times = canvas.table.times
-    hidden = times[times.index(between[0]) + 1 : times.index(between[1])]
+    hidden = canvas.table.between(*between)
     cuts: set[int] = set()
     for link, _, head, _ in canvas.carried():
         if canvas.row(head) is row and canvas.graph.credit is None:
@@ -82,7 +81,7 @@ def _way(canvas: Canvas, link: Link, tail: Block, head: Block, times: tuple[int,
     early, late = times
     sign = -1 if low.backward else 1
     start = (a.x + sign * a.width / 2, _state_y(canvas, link, tail))
-    if low is high and next((time for time in grid.shown if time > early), None) == late:
+    if low is high and next((time for time in grid.parts.shown if time > early), None) == late:
         return [start, (b.x - sign * b.width / 2, start[1])]
     before, after = canvas.table.time(tail) or 0, canvas.table.time(head) or 0
     out = grid.x[before] + grid.right + grid.lane_room + 8
@@ -104,7 +103,7 @@ def _draw_first(canvas: Canvas, row: Row, slots: list[int]) -> None:
     content, grid = canvas.content.start(row, slots), canvas.grid
     width = content.size()[0]
     sign = -1 if row.backward else 1
-    edge = grid.x[grid.shown[-1]] + grid.right + grid.lane_room + 26 if row.backward else grid.first_left - 30
+    edge = grid.x[grid.parts.shown[-1]] + grid.right + grid.lane_room + 26 if row.backward else grid.first_left - 30
     x = edge - sign * width / 2
     starts = {slot: canvas.table.starts[row, slot] for slot in slots}
     nodes = [value.place[0] for value in starts.values() if isinstance(value, Link) and value.place is not None]
@@ -126,7 +125,7 @@ def _draw_influence(canvas: Canvas, credit: Credit) -> None:
     cells = [row for row in canvas.table.rows if row.role == "cell" and len(row.blocks) > 1]
     if not cells:
         return
-    row, shown = cells[0], [time for time in canvas.grid.shown if time in cells[0].blocks]
+    row, shown = cells[0], [time for time in canvas.parts.shown if time in cells[0].blocks]
     y = canvas.state_y(row, len(row.slots) - 1) + _BELOW
     elisions = {box.x: box for box in canvas.scene.boxes if box.kind == "elision" and box.y == row.y}
     for early, late in pairwise(shown):

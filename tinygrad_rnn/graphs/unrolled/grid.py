@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import NamedTuple
 
 from ...pictures.scene.curves import Point
 from ...pictures.scene.legend import LEGEND_WIDTH
 from ...pictures.scene.scene import Rectangle
 from ...pictures.scene.text import text_width
-from ..content.rows import RowContent
 from ..model.blocks import Block
-from ..model.table import Row, Table
+from ..model.table import Row
 from .parts import Parts, Window
 
 TOP = 80.0  # below the headline
@@ -53,10 +52,7 @@ class Grid:
     """The coordinates of everything in the unrolled view.
 
     Attributes:
-        table: rows and times.
-        shown: times that have a column, in order.
-        hidden: rows that are drawn elsewhere.
-        windows: of backpropagation.
+        parts: what is placed.
         shelves: groups of rows side by side, bottom first.
         routes: (lower row, upper row) to the route of the edges between them.
         feeds: (box, row) to the x (from the column's middle) at which parameters rise straight; None: by a lane.
@@ -72,10 +68,7 @@ class Grid:
         end: y of the lower end of the lowest row.
     """
 
-    table: Table
-    shown: list[int]
-    hidden: Collection[Row] = ()
-    windows: list[Window] = field(default_factory=list)
+    parts: Parts
     shelves: list[list[Row]] = field(default_factory=list)
     routes: dict[tuple[Row, Row], Route] = field(default_factory=dict)
     feeds: dict[Feed, float | None] = field(default_factory=dict)
@@ -99,19 +92,19 @@ class Grid:
 
     def span(self, row: Row | None = None) -> tuple[float, float]:
         """Return the left and the right end of the steps, or of a row that spans the sequence."""
-        if not self.shown:
+        if not self.parts.shown:
             return MARGIN, MARGIN + 240
-        right = self.x[self.shown[-1]] + self.right + self.lane_room
+        right = self.x[self.parts.shown[-1]] + self.right + self.lane_room
         own = [number for number, feed in enumerate(self.wide_fed, 1) if feed[1] is row]
         more = LANE * (self.stems + own[-1]) + 12 if own else 0
-        return self.x[self.shown[0]] - self.left, right + more
+        return self.x[self.parts.shown[0]] - self.left, right + more
 
     def place(self, block: Block) -> Rectangle | None:
         """Return the rectangle of a block's box; None if it has no box."""
-        row, time = self.table.row_of[block], self.table.time(block)
-        if row in self.hidden or (time is not None and time not in self.shown):
+        row, time = self.parts.table.row_of[block], self.parts.table.time(block)
+        if row in self.parts.hidden or (time is not None and time not in self.parts.shown):
             return None
-        id = f"n{self.table.graph.number[block.nodes[0]]}"
+        id = f"n{self.parts.table.graph.number[block.nodes[0]]}"
         if time is not None:
             return Rectangle(id, self.x[time] + row.offset, row.y, row.width, row.height)
         left, right = self.span(row)
@@ -119,7 +112,7 @@ class Grid:
 
     def hidden_x(self, block: Block) -> float:
         """Return the x of the gap that replaces a block; for a wide one, the x at which the steps begin."""
-        time = self.table.time(block)
+        time = self.parts.table.time(block)
         return self.first_left if time is None else self.x.get(time, self.first_left)
 
     def window_span(self, window: Window) -> tuple[float, float]:
@@ -129,15 +122,15 @@ class Grid:
     @property
     def borders(self) -> list[float]:
         """The x of the borders between adjacent windows."""
-        pairs = [(one, two) for one, two in pairwise(self.windows) if (one.last, two.first) not in self.breaks]
+        pairs = [(one, two) for one, two in pairwise(self.parts.windows) if (one.last, two.first) not in self.breaks]
         return [(self.window_span(one)[1] + self.window_span(two)[0]) / 2 for one, two in pairs]
 
     def mark_x(self, a: float, b: float) -> float:
         """Return the x of a cut on a horizontal line from a to b: between steps, if possible on a window's border."""
         low, high = min(a, b), max(a, b)
         border = next((x for x in self.borders if low < x < high), None)
-        ends = [self.x[time] + self.right for time in self.shown if low < self.x[time] + self.right < high]
-        begins = [self.x[time] - self.left for time in self.shown if low < self.x[time] - self.left < high]
+        ends = [self.x[time] + self.right for time in self.parts.shown if low < self.x[time] + self.right < high]
+        begins = [self.x[time] - self.left for time in self.parts.shown if low < self.x[time] - self.left < high]
         left, right = max([low, *ends]), min([high, *begins])
         if border is not None or left >= right:
             return border if border is not None else (a + b) / 2
@@ -173,9 +166,9 @@ class Grid:
 
 def make_grid(parts: Parts) -> Grid:
     """Return the coordinates of everything."""
-    grid = Grid(parts.table, parts.shown, hidden=parts.hidden, windows=parts.windows)
+    grid = Grid(parts)
     fed = [{parts.table.row_of[reader] for reader in own.readers} for own, _ in parts.parameters]
-    _size(grid, parts)
+    _size(grid)
     _shelve(grid)
     steps = [number for number, shelf in enumerate(grid.shelves) if shelf[0].role != "wide"]
     if steps and steps[0]:
@@ -183,29 +176,8 @@ def make_grid(parts: Parts) -> Grid:
     totals = [total.size[1] + LOSS_GAP for total in parts.totals]
     _stack(grid, TOP + (sum(totals) - LOSS_GAP + 48 if totals else 22.0), steps)
     _route(grid, [(number, row) for number, rows in enumerate(fed) for row in rows])
-    _spread(grid, _gaps(parts), _start_width(parts.table, parts.content), width_below(parts))
+    _spread(grid)
     return grid
-
-
-def _gaps(parts: Parts) -> dict[tuple[int, int], float]:
-    """Return the gaps between neighbouring columns."""
-    table = parts.table
-    cut = {time for link in table.blocks.links for time in table.cut_times(link)}
-    gaps: dict[tuple[int, int], float] = {}
-    for pair in pairwise(parts.shown):
-        hidden = table.times.index(pair[1]) - table.times.index(pair[0]) - 1
-        gaps[pair] = ELISION if hidden else CUT_GAP if pair[1] in cut else STEP_GAP
-    return gaps
-
-
-def _start_width(table: Table, content: RowContent) -> float:
-    """Return the width of the column of initial states and labels of rows."""
-    widths = [0.0]
-    for row in table.rows:
-        slots = table.first_states(row)
-        widths.append(text_width(content.label(row), 9))
-        widths += [content.start(row, slots).size()[0]] if slots and not row.backward else []
-    return max(widths)
 
 
 def width_below(parts: Parts) -> float:
@@ -214,12 +186,13 @@ def width_below(parts: Parts) -> float:
     return boxes + BELOW_GAP * (len(parts.parameters) - 1) + (LEGEND_WIDTH + 40) * parts.legend
 
 
-def _size(grid: Grid, parts: Parts) -> None:
+def _size(grid: Grid) -> None:
     """Set the width and height of the boxes of each row."""
-    content = parts.content
-    for row in grid.table.rows:
-        times = [-1] if row.role == "wide" else [t for t in grid.shown if t in (row.inputs or row.blocks)]
-        sizes = [content.of(row, time).size(0.0 if row.role == "input" else LEAST) for time in times] or [(LEAST, 40.0)]
+    parts = grid.parts
+    for row in parts.table.rows:
+        times = [-1] if row.role == "wide" else [t for t in parts.shown if t in (row.inputs or row.blocks)]
+        least = 0.0 if row.role == "input" else LEAST
+        sizes = [parts.content.of(row, time).size(least) for time in times] or [(LEAST, 40.0)]
         inside = [parts.interiors[block] for block in row.blocks.values() if block in parts.interiors]
         sizes += [(interior.width, interior.height) for interior in inside]
         row.width = max(width for width, _ in sizes)
@@ -230,8 +203,8 @@ def _size(grid: Grid, parts: Parts) -> None:
 
 def _shelve(grid: Grid) -> None:
     """Put the rows of a level side by side, but each cell and each wide row on a shelf of its own."""
-    for level in sorted({row.level for row in grid.table.rows}):
-        rows = [row for row in grid.table.rows if row.level == level and row not in grid.hidden]
+    for level in sorted({row.level for row in grid.parts.table.rows}):
+        rows = [row for row in grid.parts.table.rows if row.level == level and row not in grid.parts.hidden]
         side_by_side = [row for row in rows if row.role not in ("cell", "wide")]
         cells = [row for row in rows if row.role == "cell"]
         if side_by_side:
@@ -277,7 +250,7 @@ def _stack(grid: Grid, top: float, steps: Sequence[int]) -> None:
 def _route(grid: Grid, fed: Sequence[Feed]) -> None:
     """Choose the routes of edges between rows, then of parameters to rows, and make room for the lanes."""
     lanes = 0
-    for low, high in grid.table.pairs:
+    for low, high in grid.parts.table.pairs:
         route = _way(grid, low, high)
         if route.way == "lane":
             route = route._replace(lane=lanes)
@@ -307,7 +280,7 @@ def _way(grid: Grid, low: Row, high: Row) -> Route:
     if low.role == high.role == "wide":
         return Route("straight", 0, 0)
     between = [row for shelf in grid.shelves for row in shelf if high.y < row.y < low.y and row.role != "wide"]
-    lows = sorted((a for a, b in grid.table.pairs if b is high), key=lambda row: row.offset)
+    lows = sorted((a for a, b in grid.parts.table.pairs if b is high), key=lambda row: row.offset)
     enter = high.offset + (lows.index(low) - (len(lows) - 1) / 2) * min(30.0, 0.6 * high.width / len(lows))
     if "wide" in (low.role, high.role):
         straight = [enter if low.role == "wide" else low.offset]
@@ -326,36 +299,38 @@ def _is_clear(x: float, rows: Sequence[Row]) -> bool:
     return all(abs(x - row.offset) > row.width / 2 + 6 for row in rows)
 
 
-def _spread(grid: Grid, gaps: Mapping[tuple[int, int], float], start: float, least: float) -> None:
-    """Set the x of each step.
-
-    Args:
-        grid: gets the x of each time.
-        gaps: (time, next shown time) to the width between their steps.
-        start: width of the column of initial states, on the left.
-        least: least width of all steps together, which leaves room for everything below them.
-    """
+def _spread(grid: Grid) -> None:
+    """Set the x of each time; together the steps are wide enough for everything below them."""
+    shown, table = grid.parts.shown, grid.parts.table
+    cut = {time for link in table.blocks.links for time in table.cut_times(link)}
+    gaps = [ELISION if table.between(*pair) else CUT_GAP if pair[1] in cut else STEP_GAP for pair in pairwise(shown)]
+    wide = len(shown) * (grid.left + grid.right + grid.lane_room) + sum(gaps)
+    least = width_below(grid.parts)
+    more = min(max(least - wide, 0.0) / len(gaps), 70.0) if gaps else 0.0
+    start = _start_width(grid.parts)
     at = MARGIN + start + (STEP_GAP - 8 if start else 0)
-    steps = len(grid.shown)
-    wide = steps * (grid.left + grid.right + grid.lane_room) + sum(
-        gaps.get(pair, STEP_GAP) for pair in pairwise(grid.shown)
-    )
-    more = min(max(least - wide, 0.0) / max(steps - 1, 1), 70.0) if steps > 1 else 0.0
-    at += max(least - wide - more * (steps - 1), 0.0) / 2
+    at += max(least - wide - more * len(gaps), 0.0) / 2
     grid.first_left = at
-    times = grid.table.times
-    for number, time in enumerate(grid.shown):
+    for time, after, gap in zip_longest(shown, shown[1:], gaps):
         at += grid.left
         grid.x[time] = at
         at += grid.right + grid.lane_room
-        if number + 1 < len(grid.shown):
-            after = grid.shown[number + 1]
-            room = gaps.get((time, after), STEP_GAP) + more
-            skipped = times[times.index(time) + 1 : times.index(after)]
-            if skipped:
+        if after is not None:
+            room = gap + more
+            if skipped := table.between(time, after):
                 grid.breaks[time, after] = at + room / 2
                 grid.x.update((hidden, at + room / 2) for hidden in skipped)
             at += room
-    if grid.shown:
-        grid.x.update((time, grid.first_left) for time in times if time < grid.shown[0])
-        grid.x.update((time, at) for time in times if time > grid.shown[-1])
+    if shown:
+        grid.x.update((time, grid.first_left) for time in table.times if time < shown[0])
+        grid.x.update((time, at) for time in table.times if time > shown[-1])
+
+
+def _start_width(parts: Parts) -> float:
+    """Return the width of the column of initial states and labels of rows."""
+    widths = [0.0]
+    for row in parts.table.rows:
+        slots = parts.table.first_states(row)
+        widths.append(text_width(parts.content.label(row), 9))
+        widths += [parts.content.start(row, slots).size()[0]] if slots and not row.backward else []
+    return max(widths)

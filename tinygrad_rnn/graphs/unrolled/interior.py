@@ -6,7 +6,7 @@ of operations name the parameters that they read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -17,12 +17,11 @@ from ...pictures.layout.ranks import pulled_right, ranks_of
 from ...pictures.scene.curves import Point
 from ...pictures.scene.scene import Row as Line
 from ...pictures.scene.text import text_width
-from ..content.builder import ContentBuilder
+from ..content.rows import RowContent
 from ..model.blocks import Block, Link
-from ..model.flow import Flow
 from ..model.graph import Edge, Place
 from ..model.operations import Operation
-from ..model.table import Row, Table
+from ..model.table import Row
 
 _HEAD = 48.0  # for the name, and for lines that leave
 _FOOT = 24.0  # for lines that enter
@@ -77,20 +76,18 @@ class Interior:
     height: float
 
 
-def open_cells(flow: Flow, table: Table, shown: Iterable[int]) -> dict[Block, Interior]:
+def open_cells(content: RowContent, shown: Collection[int]) -> dict[Block, Interior]:
     """Return the interiors of all cells at some times."""
-    opener, times = _Opener(flow, table), list(shown)
-    cells = [
-        (row, row.blocks[time]) for row in table.rows if row.role == "cell" for time in times if time in row.blocks
-    ]
-    return {block: opener.interior(row, block) for row, block in cells}
+    opener, cells = _Opener(content), [row for row in content.table.rows if row.role == "cell"]
+    steps = [(row, row.blocks[time]) for row in cells for time in shown if time in row.blocks]
+    return {block: opener.interior(row, block) for row, block in steps}
 
 
 class _Opener:
-    def __init__(self, flow: Flow, table: Table) -> None:
-        self.flow, self.table, self.content = flow, table, ContentBuilder(flow)
+    def __init__(self, content: RowContent) -> None:
+        self.flow, self.table, self.content = content.flow, content.table, content
         self.leaving: dict[Block, dict[Port, list[Link]]] = {}
-        for link in table.blocks.links:
+        for link in self.table.blocks.links:
             if link.tail is not None and link.place is not None:
                 self._note(link, link.tail, link.place)
 
@@ -139,7 +136,6 @@ class _Opener:
         wires: list[Wire] = []
         for head, op in enumerate(block.ops):
             for edge in op.inputs:
-                node, number = edge.use
                 tail: int | Port
                 if edge.source in place_of and not edge.cuts:
                     tail = place_of[edge.source]
@@ -148,7 +144,9 @@ class _Opener:
                     if slot is None and self._is_quiet(edge):
                         continue
                     tail = Port("below") if slot is None else Port("in", slot)
-                wires.append(Wire(tail, head, self.flow.edge(node, number), [node], self.content.output_name(edge)))
+                wires.append(
+                    Wire(tail, head, self.flow.terms.get(edge.use), [edge.use[0]], self.content.output_name(edge))
+                )
         leaving = [(Port("out", number), node) for number, (node, _) in enumerate(block.states)]
         read = dict.fromkeys(link.place for link in self.leaving.get(block, {}).get(Port("above"), ()))
         leaving += [(Port("above"), place[0]) for place in read if place is not None]
@@ -161,7 +159,7 @@ class _Opener:
         return wires
 
     def _is_weight(self, edge: Edge) -> bool:
-        return edge.source is not None and bool(self.table.blocks.leaves_of(edge.source))
+        return bool(self.table.blocks.flow.leaves_of(edge.source))
 
     def _is_quiet(self, edge: Edge) -> bool:
         """Return whether an edge is not drawn: a parameter, which the box names, or a number."""

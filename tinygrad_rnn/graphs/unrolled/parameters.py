@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -10,18 +10,29 @@ from ...pictures.scene.curves import Point
 from ...pictures.scene.legend import LEGEND_HEIGHT, LEGEND_WIDTH
 from ...pictures.scene.scene import Box
 from ..model.blocks import Block
-from ..model.graph import Use
+from ..model.graph import Place, Use
 from .grid import BELOW_GAP, LINE_GAP, MARGIN, PARAMETERS_WIDTH, Feed, Grid, width_below
-from .parts import Parameters, Parts
+from .parts import Parameters
 
 
 @dataclass(frozen=True)
-class _Wire:
-    """A piece of a line, or a junction (one point); its gradient is that of the parameters through `readers`."""
+class Wire:
+    """A piece of a line from a box of parameters, or a junction (one point).
+
+    Attributes:
+        name: its id in the picture.
+        box: where the line begins.
+        points: corners.
+        readers: the blocks to which it leads.
+        uses: the uses of each parameter by these blocks, whose cotangents flow back through it.
+        head: the block that it enters; None: it ends on another piece.
+    """
 
     name: str
+    box: Box
     points: tuple[Point, ...]
     readers: tuple[Block, ...]
+    uses: Mapping[Place, Sequence[Use]]
     head: Block | None = None
 
 
@@ -31,34 +42,26 @@ class ParameterPlan:
 
     Attributes:
         boxes: parameters and their box.
-        wires: for each box, the pieces of its lines.
+        wires: the pieces of all lines.
         bottom, right: ends of the whole layout.
         legend: corner of the legend; None: there is none.
     """
 
     boxes: list[tuple[Parameters, Box]] = field(default_factory=list)
-    wires: list[list[_Wire]] = field(default_factory=list)
+    wires: list[Wire] = field(default_factory=list)
     bottom: float = 0.0
     right: float = 0.0
     legend: Point | None = None
 
-    def bundles(self) -> Iterator[tuple[Hashable, Sequence[Use]]]:
-        """Yield a key, and the uses whose cotangents are added up, for each piece of a line and each parameter."""
-        for (own, _), wires in zip(self.boxes, self.wires, strict=True):
-            for wire in wires:
-                for place, uses in own.uses(wire.readers).items():
-                    yield (wire.name, place), uses
 
-
-def plan_parameters(parts: Parts, grid: Grid) -> ParameterPlan:
+def plan_parameters(grid: Grid) -> ParameterPlan:
     """Return the layout of parameters, their lines and the legend."""
-    found = parts.parameters
-    plan = ParameterPlan()
+    parts, found, plan = grid.parts, grid.parts.parameters, ParameterPlan()
     low = grid.end + 22  # y of the first line below everything
     stems = [any(reader.step is not None for reader in own.readers) for own, _ in found] if grid.stems else []
     top = low + LINE_GAP * len(found) + 20
     wide = width_below(parts)
-    end = grid.x[grid.shown[-1]] + grid.right + grid.lane_room if grid.shown else grid.first_left
+    end = grid.x[grid.parts.shown[-1]] + grid.right + grid.lane_room if grid.parts.shown else grid.first_left
     spare = max(wide - (end - grid.first_left), 0.0) / 2
     left = max(grid.first_left - spare, MARGIN)
     plan.right = right = max(end + spare, left + wide)
@@ -66,14 +69,14 @@ def plan_parameters(parts: Parts, grid: Grid) -> ParameterPlan:
     at = left + space / 2
     for number, (own, content) in enumerate(found):
         width, height = content.size(PARAMETERS_WIDTH)
-        id = f"p{parts.graph.number[own.parameters[0].node]}"
+        id = f"p{parts.table.graph.number[own.parameters[0].node]}"
         box = content.at(id, at + width / 2, top + height / 2, (width, height))
         if stems and stems[number]:
             entry = (grid.right_lane(sum(stems[:number])), grid.line_top + LINE_GAP * sum(stems[:number]))
         else:
             entry = (box.x, (low if stems else grid.line_top) + LINE_GAP * number)
         plan.boxes.append((own, box))
-        plan.wires.append(_wires(grid, number, own, box, entry, low + LINE_GAP * number))
+        plan.wires += _wires(grid, number, own, box, entry, low + LINE_GAP * number)
         at += width + BELOW_GAP + space
         plan.bottom = max(plan.bottom, height)
     plan.bottom += top
@@ -83,35 +86,38 @@ def plan_parameters(parts: Parts, grid: Grid) -> ParameterPlan:
     return plan
 
 
-def _wires(grid: Grid, number: int, own: Parameters, box: Box, entry: Point, turn: float) -> list[_Wire]:
+def _wires(grid: Grid, number: int, own: Parameters, box: Box, entry: Point, turn: float) -> list[Wire]:
     """Return the stem, the pieces of the line between its stops, and the drop to each step.
 
     The line is at the y of `entry`, where the stem meets it; a stem to another x turns at the y `turn`.
     """
+
+    def wire(piece: str, points: tuple[Point, ...], readers: tuple[Block, ...], head: Block | None = None) -> Wire:
+        return Wire(f"{box.id}-{piece}", box, points, readers, own.uses(readers), head)
+
     ways = {reader: way for reader in own.readers if (way := _way(grid, (number, reader), box)) is not None}
     top = box.top
-    below = [reader for reader in ways if reader.step is None and grid.table.row_of[reader].y > grid.bottom]
-    wires = [_Wire(f"{box.id}-up", ((box.x, top), *ways.pop(reader)), (reader,), reader) for reader in below]
+    below = [reader for reader in ways if reader.step is None and grid.parts.table.row_of[reader].y > grid.bottom]
+    wires = [wire("up", ((box.x, top), *ways.pop(reader)), (reader,), reader) for reader in below]
     readers = tuple(reader for reader in own.readers if reader not in below)
     place = {reader: ways[reader][0][0] if reader in ways else grid.hidden_x(reader) for reader in readers}
     x, y = entry
     out = box.x + (16 if below else 0)
     stem: tuple[Point, ...] = ((out, top), (out, y)) if x == box.x else ((out, top), (out, turn), (x, turn), (x, y))
     if len(readers) == 1 and ways and abs(place[readers[0]] - x) < 1:
-        return [*wires, _Wire(f"{box.id}-drop1", (*stem[:-1], *ways[readers[0]]), readers, readers[0])]
+        return [*wires, wire("drop1", (*stem[:-1], *ways[readers[0]]), readers, readers[0])]
     if not ways:
         return wires
     x = stem[-1][0]
     for piece, (a, b) in enumerate(pairwise(sorted({*(way[0][0] for way in ways.values()), x})), 1):
         outward = b > x
         beyond = tuple(reader for reader, at in place.items() if (at > a + 1e-6 if outward else at < b - 1e-6))
-        wires.append(_Wire(f"{box.id}-bus{piece}", ((a, y), (b, y)) if outward else ((b, y), (a, y)), beyond))
-    wires.append(_Wire(f"{box.id}-stem", stem, readers))
+        wires.append(wire(f"bus{piece}", ((a, y), (b, y)) if outward else ((b, y), (a, y)), beyond))
+    wires.append(wire("stem", stem, readers))
     for nth, (reader, way) in enumerate(sorted(ways.items(), key=lambda pair: pair[1][0][0]), 1):
         start = (way[0][0], y)
-        wires.append(_Wire(f"{box.id}-drop{nth}", (start, *way), (reader,), reader))
-        wires.append(_Wire(f"{box.id}-dot{nth}", (start,), (reader,)))
-    return [*wires, _Wire(f"{box.id}-dot", ((x, y),), readers)]
+        wires += [wire(f"drop{nth}", (start, *way), (reader,), reader), wire(f"dot{nth}", (start,), (reader,))]
+    return [*wires, wire("dot", ((x, y),), readers)]
 
 
 def _way(grid: Grid, feed: tuple[int, Block], box: Box) -> tuple[Point, ...] | None:
@@ -119,7 +125,7 @@ def _way(grid: Grid, feed: tuple[int, Block], box: Box) -> tuple[Point, ...] | N
     head = grid.place(feed[1])
     if head is None:
         return None
-    row, time = grid.table.row_of[feed[1]], grid.table.time(feed[1])
+    row, time = grid.parts.table.row_of[feed[1]], grid.parts.table.time(feed[1])
     key: Feed = (feed[0], row)
     bottom = head.bottom
     if time is None:

@@ -13,7 +13,7 @@ from ...pictures.layout.content import Content
 from ..content.rows import RowContent
 from ..model.blocks import Block, Blocks, Link
 from ..model.flow import Flow
-from ..model.graph import Graph, Parameter, Place, Use
+from ..model.graph import Parameter, Place, Use
 from ..model.options import Options
 from ..model.table import Row, Table, make_table, shown_times
 from .interior import Interior, open_cells
@@ -103,16 +103,6 @@ class Parts:
     interiors: Mapping[Block, Interior]
 
     @property
-    def graph(self) -> Graph:
-        """What was recorded."""
-        return self.flow.graph
-
-    @property
-    def blocks(self) -> Blocks:
-        """The blocks of the graph."""
-        return self.table.blocks
-
-    @property
     def hidden(self) -> set[Row]:
         """The rows that are drawn as one box with a loss."""
         return {self.table.row_of[total.merged] for total in self.totals if total.merged is not None}
@@ -120,7 +110,7 @@ class Parts:
     @property
     def legend(self) -> bool:
         """Whether there is a legend."""
-        return self.flow.measured or bool(self.graph.cuts)
+        return self.flow.measured or bool(self.flow.graph.cuts)
 
 
 def find_parts(flow: Flow, options: Options) -> Parts:
@@ -134,7 +124,7 @@ def find_parts(flow: Flow, options: Options) -> Parts:
         (own, content.parameters(own.row.blocks[max(own.row.blocks)].name, own.parameters))
         for own in _find_parameters(table)
     ]
-    interiors = open_cells(flow, table, shown) if opened else {}
+    interiors = open_cells(content, shown) if opened else {}
     totals = _find_totals(table.blocks, content, len(shown))
     return Parts(flow, table, content, shown, totals, parameters, _find_windows(table, shown), interiors)
 
@@ -183,7 +173,7 @@ def _find_parameters(table: Table) -> list[Parameters]:
     ]
     for number, link, node in sorted(links, key=lambda item: item[0]):
         row = table.rows[number]
-        for leaf in blocks.leaves_of(node):
+        for leaf in blocks.flow.leaves_of(node):
             if leaf not in home:
                 home[leaf] = found.setdefault(row, Parameters(row))
                 home[leaf].parameters.append(named[leaf])

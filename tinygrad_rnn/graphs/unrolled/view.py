@@ -7,17 +7,20 @@ that line shows the norm of the gradient that flows back through it, summed over
 
 from __future__ import annotations
 
-from ...pictures.scene.scene import Label, Scene
+import math
+from collections.abc import Sequence
+
+from ...pictures.scene.scene import Box, Edge, Label, Region, Scene
+from ...pictures.scene.text import text_width
 from ...pictures.scene.texts import headline_width
+from ..model.blocks import Link
 from ..model.flow import Flow
-from ..model.graph import Place
 from ..model.options import Options
-from .boxes import draw_boxes, draw_links, draw_losses, draw_parameters, draw_regions
 from .canvas import Canvas
 from .carried import draw_states
-from .grid import MARGIN, make_grid
+from .grid import LOSS_GAP, MARGIN, PAD, TOP, make_grid
 from .opened import draw_opened
-from .parts import Parts, find_parts
+from .parts import LOSS_LINE, Parts, find_parts, losses_in_steps
 
 
 def unrolled(flow: Flow, options: Options) -> Scene:
@@ -30,16 +33,151 @@ def unrolled(flow: Flow, options: Options) -> Scene:
     Raises:
         DrawingError: if `options.steps` names a step that does not exist.
     """
-    parts = find_parts(flow, options)
-    canvas = Canvas(parts, make_grid(parts))
-    draw_boxes(canvas)
-    draw_parameters(canvas)
-    draw_links(canvas)
-    draw_states(canvas)
-    draw_regions(canvas)
-    draw_losses(canvas)
-    draw_opened(canvas)
+    canvas = Canvas(make_grid(find_parts(flow, options)))
+    for draw in (_boxes, _parameters, _links, draw_states, _regions, _losses, draw_opened):
+        draw(canvas)
     return _finished(canvas, options)
+
+
+def _boxes(canvas: Canvas) -> None:
+    """Draw the inputs and the blocks of all steps that are shown."""
+    in_steps = losses_in_steps(canvas.blocks)
+    for row in canvas.table.rows:
+        for time in [time for time in row.inputs if time in canvas.parts.shown]:
+            x = canvas.grid.x[time] + row.offset
+            content = canvas.content.of(row, time)
+            canvas.add(content.at(canvas.table.input_id(row, time), x, row.y, (row.width, row.height)))
+        for time, block in sorted(row.blocks.items()):
+            place = canvas.grid.place(block)
+            if place is None:
+                continue
+            content = canvas.content.of(row, time)
+            if block in in_steps:
+                content = canvas.content.total(in_steps[block])
+            elif block in canvas.parts.interiors:
+                content = canvas.content.frame(row, time)
+                borders = place.left, place.top, place.right, place.bottom
+                canvas.scene.regions.append(Region.around(f"cell{len(canvas.boxes)}", "cell", *borders))
+            box = content.at(place.id, place.x, place.y, (place.width, place.height))
+            canvas.boxes[block] = canvas.add(box, block.nodes)
+
+
+def _links(canvas: Canvas) -> None:
+    """Draw the links from row to row within a step."""
+    grid, table = canvas.grid, canvas.table
+    for link in canvas.blocks.links:
+        tail = None if link.tail is None else canvas.boxes.get(link.tail)
+        head = None if link.head is None else canvas.boxes.get(link.head)
+        if tail is None or head is None or table.ends(link) is not None:
+            continue
+        pair = canvas.row(link.tail), canvas.row(link.head)
+        if pair[0] is not pair[1] and pair in grid.routes:
+            times = [table.time(block) for block in (link.tail, link.head) if block is not None]
+            spot = next((grid.x[time] for time in times if time is not None), sum(grid.span()) / 2)
+            canvas.link(link, tail, head, grid.up(*pair, spot, spot), small=True)
+    for low, high in table.pairs:
+        for time in grid.parts.shown if low.role == "input" else ():
+            if time in low.inputs and high.blocks.get(time) in canvas.boxes:
+                block, x = high.blocks[time], grid.x[time]
+                tail = canvas.scene.box(table.input_id(low, time))
+                canvas.edge(tail, canvas.boxes[block], grid.up(low, high, x, x), None, block.nodes)
+
+
+def _parameters(canvas: Canvas) -> None:
+    """Draw parameters, and the lines that lead from them to the steps."""
+    for own, box in canvas.plan.boxes:
+        canvas.add(box, [node for reader in own.readers for node in reader.nodes])
+    for wire in canvas.plan.wires:
+        norms = (canvas.norms.get((wire.name, place)) for place in wire.uses)
+        known = [norm for norm in norms if norm is not None]
+        magnitude = math.hypot(*known) if known else None
+        nodes = [node for reader in wire.readers for node in reader.nodes]
+        if len(wire.points) == 1:
+            canvas.dot(wire.name, wire.points[0], magnitude, nodes)
+        else:
+            head = None if wire.head is None else canvas.boxes[wire.head]
+            canvas.edge(wire.box, head, wire.points, magnitude, nodes, arrow=head is not None, name=wire.name)
+
+
+def _losses(canvas: Canvas) -> None:
+    """Draw the losses above the steps, and the lines of their terms."""
+    y, totals = TOP, canvas.parts.totals
+    for total in totals:
+        width, height = total.size
+        nodes = [*canvas.blocks.sums[total.number], *(total.merged.nodes if total.merged is not None else ())]
+        x = _middle(canvas, width, len(totals) > 1)
+        box = canvas.add(total.content.at(f"loss{total.number + 1}", x, y + height / 2, total.size), nodes)
+        _lines_to(canvas, box, [(link, canvas.boxes[link.tail]) for link in total.links if link.tail in canvas.boxes])
+        y += height + LOSS_GAP
+
+
+def _middle(canvas: Canvas, width: float, several: bool) -> float:
+    """Return the x of a loss: the middle of the steps, or of a column nearby; one of several is put after the steps."""
+    left, right = canvas.grid.span()
+    if several:
+        return right + 60 + width / 2
+    middle = (left + right) / 2
+    columns = [canvas.grid.x[time] for time in canvas.parts.shown]
+    nearest = min(columns, key=lambda x: abs(x - middle), default=middle)
+    return nearest if abs(nearest - middle) < width / 2 + 24 else middle
+
+
+def _lines_to(canvas: Canvas, box: Box, links: Sequence[tuple[Link, Box]]) -> None:
+    """Draw the lines of terms to a loss: to its bottom from terms below it, else to its sides."""
+    sides: dict[int, list[tuple[Link, Box]]] = {-1: [], 1: []}
+    for link, tail in links:
+        wide = canvas.row(link.tail).role == "wide"
+        if wide or abs(tail.x - box.x) < box.width / 2 - 14:
+            x = box.x if wide else tail.x
+            canvas.link(link, tail, box, [(x, tail.top), (x, box.bottom)], small=True)
+        else:
+            sides[-1 if tail.x < box.x else 1].append((link, tail))
+    for sign, side in sides.items():
+        # The nearest one arrives lowest, so that no line crosses another.
+        side.sort(key=lambda pair: abs(pair[1].x - box.x))
+        gap = min(LOSS_LINE, (box.height - 12) / max(len(side) - 1, 1))
+        for place, (link, tail) in enumerate(side):
+            y = box.y + ((len(side) - 1) / 2 - place) * gap
+            canvas.link(link, tail, box, [(tail.x, tail.top), (tail.x, y), (box.x + sign * box.width / 2, y)])
+
+
+def _regions(canvas: Canvas) -> None:
+    """Draw windows and steps behind everything else, and dashed borders between windows, with gaps for scissors."""
+    canvas.scene.regions[:0] = [*_windows(canvas), *_steps(canvas)]
+    grid = canvas.grid
+    for number, x in enumerate(grid.borders, 1):
+        marks = sorted((box.y - 24, box.y + 52) for box in canvas.scene.boxes if box.kind == "cut" and box.x == x)
+        top, pieces = grid.top - 20, []
+        for begin, end in [*marks, (grid.bottom + 10, 0.0)]:
+            if begin > top:
+                pieces.append((top, begin))
+            top = end
+        for piece, (begin, end) in enumerate(pieces, 1):
+            points = ((x, begin), (x, end))
+            canvas.scene.edges.append(Edge(f"border{number}_{piece}", "", "", points, "border", arrow=False))
+
+
+def _windows(canvas: Canvas) -> list[Region]:
+    grid, found = canvas.grid, []
+    for window in canvas.parts.windows:
+        left, right = grid.window_span(window)
+        # Lines to a loss cross the top of a window, which holds its name.
+        room = grid.left + 9 - 24 if canvas.parts.totals else right - left
+        names = (f"{what} {window.number}" for what in ("backprop window", "BPTT window"))
+        label = next((name for name in names if text_width(name, 9) < room), f"window {window.number}")
+        id = f"window{window.number}"
+        found.append(Region.around(id, "window", left, grid.top - 22, right, grid.bottom + 12, label))
+    return found
+
+
+def _steps(canvas: Canvas) -> list[Region]:
+    grid, found = canvas.grid, []
+    for time in grid.parts.shown:
+        tops = [row.y - row.height / 2 for row in grid.parts.table.rows if time in (row.inputs or row.blocks)]
+        top = max(min(tops, default=grid.top) - PAD, grid.top)
+        left, right = grid.x[time] - grid.left, grid.x[time] + grid.right
+        found.append(Region.around(f"t{time + 1}", "step", left, top, right, grid.bottom, f"t = {time + 1}"))
+    return found
 
 
 def _finished(canvas: Canvas, options: Options) -> Scene:
@@ -53,29 +191,19 @@ def _finished(canvas: Canvas, options: Options) -> Scene:
         label = parts.content.label(row)
         if label:
             scene.labels.append(Label(MARGIN, row.y - above, label, "start", 9.0))
-    canvas.light(_places_of_losses(canvas))
+    canvas.light()
     rights = [part.right for part in scene.rectangles]
     scene.width = max(canvas.plan.right, MARGIN + headline_width(scene), *rights) + MARGIN
     scene.height = canvas.plan.bottom + MARGIN
     return scene
 
 
-def _places_of_losses(canvas: Canvas) -> dict[str, list[Place]]:
-    """Return the id of the box of each loss and of each term, to the places at which its gradient starts."""
-    losses = {f"loss{total.number + 1}": [canvas.graph.losses[total.number]] for total in canvas.parts.totals}
-    for place in (place for terms in canvas.blocks.terms for place in terms):
-        block = canvas.blocks.of.get(place[0])
-        if block is not None and block in canvas.boxes:
-            losses[canvas.boxes[block].id] = [place]
-    return losses
-
-
 def _facts(parts: Parts) -> list[str]:
     count = len(parts.table.times)
     hidden = count - len(parts.shown)
     facts = [f"{count} step{'s' * (count != 1)}" + (f", {hidden} not shown" if hidden else "")]
-    shapes = [node.specs[output].shape for block in parts.blocks.blocks for node, output in block.states]
+    shapes = [node.specs[output].shape for block in parts.table.blocks.blocks for node, output in block.states]
     if shapes and len(shapes[0]) == 2:
         same = len({shape[-1:] for shape in shapes}) == 1
         facts += [f"batch {shapes[0][0]}"] + ([f"hidden {shapes[0][1]}"] if same else [])
-    return [*facts, f"{sum(parameter.size for parameter in parts.graph.parameters):,} parameters"]
+    return [*facts, f"{sum(parameter.size for parameter in parts.table.graph.parameters):,} parameters"]
