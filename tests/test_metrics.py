@@ -130,6 +130,7 @@ def test_edit_distance_is_its_recursion(rows):
         ),
         (lambda: metrics.accuracy(np.zeros((2,)), np.zeros((2,))), tr.DTypeError, "integer targets"),
         (lambda: metrics.rmse(np.zeros(3), np.zeros(2)), tr.ShapeError, r"rmse: expected predictions of shape \(2,\)"),
+        (lambda: metrics.mae([[1, 2], [3]], [1, 2]), tr.DTypeError, "mae: predictions: cannot make an array"),
         (lambda: metrics.mae(np.zeros(2, complex), np.zeros(2)), tr.DTypeError, "real predictions"),
         (lambda: metrics.r2(np.zeros(2), np.zeros(2), np.ones(3, bool)), tr.ShapeError, "mask of shape"),
         (lambda: metrics.merged([]), tr.ConfigError, "metrics of one kind, one or more, got none"),

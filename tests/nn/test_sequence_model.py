@@ -84,3 +84,7 @@ def test_dropout_needs_a_generator_and_options_are_checked():
         made(peek=True)
     with pytest.raises(tr.ShapeError, match=r"expected xs of shape \(N, T, D\) with T >= 1, got \(3,\)"):
         model(drawn(3))
+    with pytest.raises(tr.ShapeError, match=r"expected xs of shape \(N, T, D\) with T >= 1, got \(\)"):
+        model(3.0)
+    with pytest.raises(tr.DTypeError, match=r"SequenceModel: xs: expected numbers, got dtype object of shape"):
+        model(drawn(2, 4, 3).astype(object))

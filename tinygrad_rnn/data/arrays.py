@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..checks import instance, integer
+from ..engine.arrays import check_plain
 from ..engine.tree import flatten, map_leaves
 from ..errors import DTypeError, ShapeError
 
@@ -57,12 +58,13 @@ def as_array(function: str, name: str, given: object) -> Array:
         given: the values.
 
     Raises:
-        DTypeError: if they are not real numbers or booleans.
+        DTypeError: if they are not real numbers or booleans, or their mask would be lost.
         ShapeError: if they are rows of different lengths.
 
     >>> as_array("f", "x", [1, 2])
     array([1, 2])
     """
+    check_plain(given, f"{function}: {name}")
     try:
         array = converted(given)
     except ValueError as error:

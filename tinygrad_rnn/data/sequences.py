@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..checks import flag, generator, integer, number
+from ..engine.arrays import check_plain
 from ..errors import ConfigError, ShapeError
 from .arrays import Array, Given, as_array, check_rows, converted
 from .batching import Batches
@@ -245,6 +246,7 @@ def group_rows(
     ([[1.0, 2.0, 4.0], [3.0]], [0, 1])
     """
     where = "group_rows"
+    check_plain(keys, f"{where}: keys")
     names = converted(keys)
     values = as_array(where, "inputs", inputs)
     wanted = None if targets is None else as_array(where, "targets", targets)

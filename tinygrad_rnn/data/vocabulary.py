@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinygrad_rnn.checks import integer
+from tinygrad_rnn.engine.arrays import check_plain
 from tinygrad_rnn.errors import CorpusError, DTypeError, ShapeError
 
 IdArray = npt.NDArray[np.integer]
@@ -239,6 +240,7 @@ def id_array(function: str, ids: npt.ArrayLike, vocabulary_size: int | None = No
     >>> id_array("f", np.array([1, 0]), 2)
     array([1, 0])
     """
+    check_plain(ids, f"{function}: ids")
     array = np.asarray(ids)
     if array.ndim != 1:
         raise ShapeError(f"{function}: ids must have shape (T,), got {array.shape}; pass one row of ids")

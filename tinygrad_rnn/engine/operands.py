@@ -25,7 +25,7 @@ def operand(value: object, function: str, name: str) -> Value:
         DTypeError: if the values are not numbers.
         UnsupportedError: if it is a list of recorded Tensors, which `stack` joins.
     """
-    if type(value) is np.ndarray or isinstance(value, Tensor):
+    if isinstance(value, Tensor) or (type(value) is np.ndarray and value.dtype.kind in "fiubc"):
         return value
     return as_numbers(value, f"{function}: {name}")
 

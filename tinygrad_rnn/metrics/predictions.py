@@ -7,9 +7,9 @@ from functools import partial
 
 import numpy as np
 
-from ..engine.operands import as_value, without_gradient
+from ..engine.operands import as_value, operand, without_gradient
 from ..engine.tape import Array, no_grad
-from ..engine.tensor import Operand, Tensor, shape_of
+from ..engine.tensor import Operand, Tensor
 from ..errors import DTypeError, ShapeError
 from ..ops import astype, cross_entropy, stack
 from ..ops.elementwise import widened
@@ -34,7 +34,8 @@ def accuracy(predictions: Operand, targets: Operand, mask: Operand | None = None
     0.5
     """
     ignore_label = check_label("accuracy", ignore_label)
-    kept = kept_of("accuracy", mask, shape_of(targets), False)
+    predictions, targets = operand(predictions, "accuracy", "predictions"), operand(targets, "accuracy", "targets")
+    kept = kept_of("accuracy", mask, targets.shape, False)
     return Metric(without_gradient("accuracy", partial(_hits, ignore_label=ignore_label), predictions, targets, kept))
 
 
@@ -125,7 +126,8 @@ def _moments(y: Array, t: Array) -> Array:
 
 
 def _nats(logits: Operand, targets: Operand, mask: Operand | None, ignore_label: int) -> Array | Tensor:
-    kept = kept_of("nats", mask, shape_of(targets), False)
+    targets = operand(targets, "nats", "targets")
+    kept = kept_of("nats", mask, targets.shape, False)
     with no_grad():
         total = cross_entropy(widened(as_value(logits)), targets, ignore_label, mask=kept, reduction="sum")
     count = without_gradient("count", partial(_counted, ignore_label=ignore_label), targets, kept)
@@ -142,7 +144,8 @@ def _errors(
     function: str, predictions: Operand, targets: Operand, mask: Operand | None, terms: Callable[[Array, Array], Array]
 ) -> Array | Tensor:
     """Return the sums of terms (K, ...) of the predictions and targets that count."""
-    kept = kept_of(function, mask, shape_of(targets), False)
+    predictions, targets = operand(predictions, function, "predictions"), operand(targets, function, "targets")
+    kept = kept_of(function, mask, targets.shape, False)
     sums = partial(_sums, function=function, terms=terms)
     found: Array | Tensor = without_gradient(function, sums, predictions, targets, kept)
     return found

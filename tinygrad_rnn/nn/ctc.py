@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 
 from ..checks import integer
+from ..engine.arrays import as_numbers
 from ..engine.operands import as_value, without_gradient
 from ..engine.signatures import unary
 from ..engine.tape import Array
@@ -109,7 +110,7 @@ def _labels(
 ) -> Array:
     """Return the checked labels with blanks around each (N, 2L + 1), and blanks after the end of a labelling."""
     N, T, V = shape
-    ids = np.asarray(targets)
+    ids = as_numbers(targets, "ctc: targets")
     if ids.size == 0:
         ids = ids.astype(np.intp)
     if ids.dtype.kind not in "iu":
@@ -142,7 +143,7 @@ def _labels(
 def _counts(name: str, given: Numbers | None, N: int, low: int, high: int) -> Array:
     if given is None:
         return np.full(N, high)
-    found = np.asarray(given)
+    found = as_numbers(given, f"ctc: {name}")
     if found.dtype.kind not in "iu":
         raise DTypeError(f"ctc: expected integer {name}, got dtype {found.dtype}")
     if found.shape != (N,) or found.min() < low or found.max() > high:

@@ -12,6 +12,7 @@ from ..checks import flag, integer
 from ..engine.operands import operand
 from ..engine.tape import scope
 from ..engine.tensor import Operand, Tensor, Value
+from ..errors import ShapeError
 from ..ops import concatenate, expand_dims, reshape, take_along_axis
 from .base import with_batch_axis, without_batch_axis
 from .cells import Cell, State, check_parts, drawing, initial_state, output_size
@@ -113,6 +114,8 @@ class RecurrentLayers(Module):
             start = with_batch_axis(state)
             batch, after = self(expand_dims(xs, 0), start, lengths=lengths, cut_every=cut_every, rng=rng)
             return batch[0], cast("tuple[State, ...]", without_batch_axis(after))
+        if xs.ndim != 3:
+            raise ShapeError(f"RecurrentLayers: expected xs of shape (N, T, D) with T >= 1, got {xs.shape}")
         parts = None if state is None else check_parts("RecurrentLayers", state, len(self.layers))
         states: list[State] = []
         new: State

@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 
+from ..engine.arrays import as_numbers
 from ..engine.operands import as_value, without_gradient
 from ..engine.tape import Array
 from ..engine.tensor import Operand, Value, shape_of
@@ -88,7 +89,7 @@ def _real(logits: Operand) -> np.dtype[np.floating]:
 
 
 def _class_weights(given: Numbers, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
-    array = np.asarray(given)
+    array = as_numbers(given, "cross_entropy: class_weights")
     if array.dtype.kind not in "biuf":
         raise DTypeError(f"cross_entropy: expected class_weights that are real numbers, got dtype {array.dtype}")
     if array.shape != shape[-1:]:

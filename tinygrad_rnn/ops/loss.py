@@ -11,8 +11,8 @@ from functools import partial
 import numpy as np
 
 from ..checks import number
-from ..engine.arrays import delivered, frozen
-from ..engine.operands import as_value, without_gradient
+from ..engine.arrays import as_numbers, delivered, frozen
+from ..engine.operands import as_value, operand, without_gradient
 from ..engine.primitive import Cotangents, primitive
 from ..engine.signatures import unary
 from ..engine.tape import Array
@@ -158,8 +158,9 @@ def cross_entropy(
     >>> tr.cross_entropy(np.zeros((2, 2)), [[0.5, 0.5], [1.0, 0.0]], reduction="none").round(4)
     array([0.6931, 0.6931])
     """
-    shape = shape_of(logits)
     check_floating("cross_entropy", "logits", logits)
+    shape = shape_of(logits)
+    targets = operand(targets, "cross_entropy", "targets")
     check_reduction("cross_entropy", reduction)
     if type(smoothing) is not float or smoothing:
         smoothing = number("cross_entropy", "smoothing", smoothing, low=0, high=1)
@@ -272,7 +273,7 @@ def _likelihoods(
     dtype: np.dtype[np.floating],
 ) -> Array:
     """Return the likelihoods of yes, and of no, each 0 where masked."""
-    given = np.asarray(targets)
+    given = as_numbers(targets, "binary_cross_entropy: targets")
     if given.dtype.kind not in "biuf":
         raise DTypeError(
             f"binary_cross_entropy: expected targets that are booleans or real numbers, got dtype {given.dtype} of "

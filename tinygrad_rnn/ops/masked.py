@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
+from ..engine.arrays import as_numbers
 from ..engine.operands import without_gradient
 from ..engine.tape import Array
 from ..engine.tensor import Operand, Tensor, Value, shape_of
@@ -23,7 +24,7 @@ _REDUCTIONS: tuple[str, ...] = get_args(Reduction)
 
 def check_floating(function: str, name: str, value: Operand) -> None:
     """Raise unless a value is of a floating point dtype (or complex, for complex steps)."""
-    dtype = value.dtype if isinstance(value, Tensor | np.ndarray) else np.asarray(value).dtype
+    dtype = value.dtype if isinstance(value, Tensor) else as_numbers(value, f"{function}: {name}").dtype
     if dtype.kind not in "fc":
         raise DTypeError(
             f"{function}: expected floating point {name}, got dtype {dtype} of shape {shape_of(value)}; convert them, "
@@ -70,7 +71,7 @@ def numbers_like(function: str, name: str, given: Operand, like: Value) -> Value
 def _numbers_like(
     given: Numbers, function: str, name: str, shape: tuple[int, ...], dtype: np.dtype[np.floating]
 ) -> Array:
-    array = np.asarray(given)
+    array = as_numbers(given, f"{function}: {name}")
     if array.dtype.kind not in "biuf":
         raise DTypeError(f"{function}: expected {name} that are real numbers, got dtype {array.dtype}")
     if array.shape != shape:
@@ -101,7 +102,7 @@ def kept_of(function: str, mask: Operand | None, shape: tuple[int, ...], needed:
 
 def _mask(given: Numbers, function: str, shape: tuple[int, ...], needed: bool) -> Array:
     """Return a mask of the first axes of `shape` in that shape; see `kept_of`."""
-    array = np.asarray(given)
+    array = as_numbers(given, f"{function}: mask")
     if array.dtype != np.bool_:
         raise DTypeError(f"{function}: expected a mask of booleans, True where an element counts, got {array.dtype}")
     if array.shape != shape[: array.ndim]:

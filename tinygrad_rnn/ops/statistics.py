@@ -197,7 +197,7 @@ def var(
     """
     axis = _axis("var", a, axis)
     ddof = ddof if correction is None else correction
-    a = _in_dtype("var", a, dtype)
+    a = _masked("var", a, dtype, where, 0)
     if getattr(a, "dtype", None) == np.float16:  # squares of half precision overflow from 256 on
         return narrowed(var(widened(a), axis, None, out, ddof, keepdims, where=where, mean=mean), a)
     if mean is None:
