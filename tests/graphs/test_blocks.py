@@ -6,7 +6,7 @@ from graph_cases import CASES, rng, xs
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.graphs import draw
-from tinygrad_rnn.graphs.model.blocks import find_blocks
+from tinygrad_rnn.graphs.model.blocks import Blocks
 from tinygrad_rnn.graphs.model.graph import read
 
 
@@ -35,7 +35,7 @@ def attentive(feeding):
 @pytest.mark.parametrize("feeding", [False, True])
 def test_attention_is_a_box_of_its_own_with_its_weights(feeding):
     loss, _alive = attentive(feeding)
-    found = [block for block in find_blocks(read([loss])).blocks if block.kind.role == "attention"]
+    found = [block for block in Blocks(read([loss])).blocks if block.kind.role == "attention"]
     assert [block.step for block in found] == [0, 1, 2]
     assert all({"log_softmax", "exp", "matmul"} <= {op.name for op in block.ops} for block in found)
     boxes = draw(loss, view="unrolled").scene.boxes
@@ -57,7 +57,7 @@ def test_attention_over_a_whole_sequence_is_a_box_too():
 @pytest.mark.parametrize("case", CASES)
 def test_every_operation_is_in_one_block_or_adds_up_a_loss(case):
     graph = read(CASES[case]().losses)
-    blocks = find_blocks(graph)
+    blocks = Blocks(graph)
     inside = [node for block in blocks.blocks for node in block.nodes]
     assert len(inside) == len(set(inside))
     assert set(inside) == set(blocks.of)
@@ -68,7 +68,7 @@ def test_every_operation_is_in_one_block_or_adds_up_a_loss(case):
 
 def test_stacked_cells_in_one_module_are_told_apart_by_their_states():
     graph = read(CASES["stacked"]().losses)
-    cells = {block.kind for block in find_blocks(graph).blocks if block.kind.role == "cell"}
+    cells = {block.kind for block in Blocks(graph).blocks if block.kind.role == "cell"}
     assert sorted(kind.number for kind in cells) == [0, 1]
     labels = {label.text for label in draw(CASES["stacked"]().losses, view="rolled").scene.labels}
     assert {"RNNCell · × 4 steps", "LSTMCell · × 4 steps"} <= labels
@@ -118,7 +118,7 @@ def test_results_that_are_joined_are_all_in_the_formula():
 
 
 def test_states_that_feed_each_other_are_one_cell():
-    blocks = find_blocks(read(CASES["lstm"]().losses)).blocks
+    blocks = Blocks(read(CASES["lstm"]().losses)).blocks
     assert {len(block.states) for block in blocks if block.kind.role == "cell"} == {2}
 
 

@@ -96,10 +96,5 @@ def draw(
 
 def is_recurrent(graph: Graph) -> bool:
     """Return whether some step reads a value that another step computed: otherwise there is nothing to unroll."""
-    edges = (
-        (node, graph.edge(node, n).place)
-        for node in graph.nodes
-        if node.step is not None
-        for n in range(len(node.edges))
-    )
-    return any(place is not None and place[0].step not in (None, node.step) for node, place in edges)
+    edges = (edge for node in graph.nodes if node.step is not None for edge in graph.edges(node))
+    return any(edge.source is not None and edge.source.step not in (None, edge.use[0].step) for edge in edges)

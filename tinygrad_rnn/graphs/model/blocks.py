@@ -86,9 +86,11 @@ class Link:
     loss: int | None = None
 
 
-@dataclass(frozen=True)
 class Blocks:
     """The blocks of a graph.
+
+    Args:
+        graph: what was recorded.
 
     Attributes:
         blocks: oldest first.
@@ -97,50 +99,41 @@ class Blocks:
         terms: for each loss, the places that it sums; the loss itself if it is no sum.
         sums: for each loss, the nodes that add up its terms.
         flow: what the operations read, and which values are computed from leaves alone.
-    """
-
-    blocks: tuple[Block, ...]
-    of: dict[Node, Block]
-    links: tuple[Link, ...]
-    terms: tuple[tuple[Place, ...], ...]
-    sums: tuple[frozenset[Node], ...]
-    flow: Dataflow
-
-    def constants(self, block: Block) -> list[Edge]:
-        """Return the edges from constants to a block, without those whose past was freed by a cut."""
-        edges = (edge for op in block.ops for edge in self.flow.inputs[op.node])
-        return [edge for edge in edges if edge.source is None and not edge.cuts]
-
-
-def find_blocks(graph: Graph) -> Blocks:
-    """Return the blocks of a graph.
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> from tinygrad_rnn.graphs.model.graph import read
     >>> cell = tr.LSTMCell(2, 3, np.random.default_rng(0))
     >>> outputs, _ = tr.unroll(cell, np.ones((1, 4, 2)))
-    >>> found = find_blocks(read([np.sum(outputs * outputs)]))
+    >>> found = Blocks(read([np.sum(outputs * outputs)]))
     >>> [(block.kind.role, block.step, len(block.states)) for block in found.blocks]
     [('cell', 0, 2), ('cell', 1, 2), ('cell', 2, 2), ('cell', 3, 2), ('loss', None, 0)]
     """
-    flow = Dataflow(graph, operations_of(graph))
-    found = [flow.terms_of(loss) for loss in graph.losses]
-    sums = {node for added, _ in found for node in added}
-    used = flow.ancestors([*sums, *(node for _, terms in found for node, _ in terms)])
-    members = [node for node in flow.ops if node in used and node not in sums and node not in flow.weights]
-    states = _States(flow, members)
-    kinds = _Sorter(flow, members, states).kinds([terms for _, terms in found])
-    blocks: dict[Hashable, Block] = {}
-    of: dict[Node, Block] = {}
-    for node in members:
-        block = blocks.setdefault((kinds[node], node.step), Block(kinds[node], node.step))
-        block.ops.append(flow.ops[node])
-        of.update((member, block) for member in flow.ops[node].nodes)
-    for place in states.places:
-        of[place[0]].states.append(place)
-    nodes = (frozenset(node for result in added for node in flow.ops[result].nodes) for added, _ in found)
-    terms = tuple(terms for _, terms in found)
-    return Blocks(tuple(blocks.values()), of, _links(flow, members, of, found), terms, tuple(nodes), flow)
+
+    def __init__(self, graph: Graph) -> None:
+        self.flow = flow = Dataflow(graph, operations_of(graph))
+        found = [flow.terms_of(loss) for loss in graph.losses]
+        self.terms = tuple(terms for _, terms in found)
+        self.sums = tuple(frozenset(node for result in added for node in flow.ops[result].nodes) for added, _ in found)
+        sums = {node for added, _ in found for node in added}
+        used = flow.ancestors([*sums, *(node for terms in self.terms for node, _ in terms)])
+        members = [node for node in flow.ops if node in used and node not in sums and node not in flow.weights]
+        states = _States(flow, members)
+        kinds = _Sorter(flow, members, states).kinds(self.terms)
+        blocks: dict[Hashable, Block] = {}
+        self.of: dict[Node, Block] = {}
+        for node in members:
+            block = blocks.setdefault((kinds[node], node.step), Block(kinds[node], node.step))
+            block.ops.append(flow.ops[node])
+            self.of.update((member, block) for member in flow.ops[node].nodes)
+        for place in states.places:
+            self.of[place[0]].states.append(place)
+        self.blocks = tuple(blocks.values())
+        self.links = _links(flow, members, self.of, found)
+
+    def constants(self, block: Block) -> list[Edge]:
+        """Return the edges from constants to a block, without those whose past was freed by a cut."""
+        edges = (edge for op in block.ops for edge in self.flow.inputs[op.node])
+        return [edge for edge in edges if edge.source is None and not edge.cuts]
 
 
 class _States:

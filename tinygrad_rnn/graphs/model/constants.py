@@ -33,7 +33,7 @@ class Constants:
     ...         h = np.tanh(np.full((1, 2), t) @ W + h) * np.array([1.0, 2.0])
     >>> graph = read([np.sum(h)])
     >>> constants = Constants(graph)
-    >>> edges = [graph.edge(node, number) for node in graph.nodes for number in range(len(node.edges))]
+    >>> edges = [edge for node in graph.nodes for edge in graph.edges(node)]
     >>> [constants.name(edge) for edge in edges if edge.source is None and edge.spec.ndim][-2:]
     ['x', 'const']
     """
@@ -94,7 +94,7 @@ class Constants:
                 found.add((source, edge.output))
                 continue
             seen.add(source)
-            waiting += [self.graph.edge(source, number) for number in range(len(source.edges))]
+            waiting += self.graph.edges(source)
         return found
 
     def starts(self, use: Use) -> bool:
@@ -110,8 +110,8 @@ class Constants:
     def _groups(self) -> Mapping[object, _Group]:
         found: dict[object, _Group] = {}
         for node, spot in self._spots.items():
-            for number in range(len(node.edges)):
-                found.setdefault((spot, number), []).append(self.graph.edge(node, number))
+            for number, edge in enumerate(self.graph.edges(node)):
+                found.setdefault((spot, number), []).append(edge)
         return found
 
     @cached_property

@@ -251,6 +251,10 @@ class Graph:
             return Edge(None, 0, (node, number), (), node.inputs[number] if node.inputs else Spec((), np.dtype(float)))
         return self.resolve(place, (node, number))
 
+    def edges(self, node: Node) -> list[Edge]:
+        """Return the edges to all inputs of a node."""
+        return [self.edge(node, number) for number in range(len(node.edges))]
+
     def resolve(self, place: Place, use: Use) -> Edge:
         """Return the edge of a use that reads `place`, resolved through cuts, stacks of one, and undone stacks."""
         cuts: list[Node] = []

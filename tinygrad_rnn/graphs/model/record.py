@@ -46,11 +46,6 @@ class Steps(NamedTuple):
     nothing: str
     sequence: Array | None = None
 
-    @property
-    def initial(self) -> tuple[Array, ...]:
-        """The arrays of the initial state."""
-        return tuple(part.data if isinstance(part, Tensor) else np.asarray(part) for part in flatten(self.state))
-
     def loss(self, t: int, state: object, scale: float | None = None) -> tuple[Tensor | None, object]:
         """Return the weighted loss of a step, and the next state; `scale` is the factor of a cut before the step."""
         with whole_step(t):
@@ -118,7 +113,8 @@ def record(
     graph = read(found, values, names, passes)
     credit, notes = _credit(policy, target, steps, names), _notes(policy, truncation, cut_every)
     if steps is not None:
-        graph = replace(graph, sequence=steps.sequence, initial=steps.initial)
+        initial = (part.data if isinstance(part, Tensor) else np.asarray(part) for part in flatten(steps.state))
+        graph = replace(graph, sequence=steps.sequence, initial=tuple(initial))
     return replace(graph, credit=credit, notes=notes)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from ...engine.tape import Kept, Node, Spec
 from ...errors import DrawingError
 from ...pictures.layout.components import cycles
-from .blocks import Block, Blocks, Kind, Link, find_blocks
+from .blocks import Block, Blocks, Kind, Link
 from .constants import Constants
 from .graph import Graph, Place, Use, spec_of_kept
 from .names import Site, operand_name
@@ -71,7 +71,7 @@ class Table:
     """
 
     def __init__(self, graph: Graph) -> None:
-        self.graph, self.blocks, self.constants = graph, find_blocks(graph), Constants(graph)
+        self.graph, self.blocks, self.constants = graph, Blocks(graph), Constants(graph)
         self.times = tuple(sorted({block.step for block in self.blocks.blocks if block.step is not None}))
         self.row_of: dict[Block, Row] = {}
         backward, found = _backward_kinds(self.blocks), dict[Hashable, Row]()

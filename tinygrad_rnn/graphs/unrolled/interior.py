@@ -19,9 +19,9 @@ from ...pictures.scene.scene import Row as Line
 from ...pictures.scene.text import text_width
 from ..content.rows import RowContent
 from ..model.blocks import Block, Link
-from ..model.graph import Edge, Place
+from ..model.graph import Edge
 from ..model.operations import Operation
-from ..model.table import Row
+from ..model.table import Row, Table
 
 _HEAD = 48.0  # for the name, and for lines that leave
 _FOOT = 24.0  # for lines that enter
@@ -56,52 +56,49 @@ class Wire:
     route: tuple[Point, ...] = ()
 
 
-@dataclass(frozen=True)
-class Interior:
-    """The operations of one cell at one step, laid out; (0, 0) is the upper left corner of its box.
-
-    Attributes:
-        ops, contents, centres: operations, and the contents and centres of their boxes.
-        wires: lines between them.
-        leaving: port at which lines leave the cell, to the links that continue from there.
-        width, height: of the box.
-    """
-
-    ops: list[Operation]
-    contents: list[Content]
-    centres: list[Point]
-    wires: list[Wire]
-    leaving: dict[Port, list[Link]]
-    width: float
-    height: float
+Leaving = dict[Port, list[Link]]
+"""Port at which lines leave a cell, to the links that continue from there."""
 
 
 def open_cells(content: RowContent, shown: Collection[int]) -> dict[Block, Interior]:
     """Return the interiors of all cells at some times."""
-    opener, cells = _Opener(content), [row for row in content.table.rows if row.role == "cell"]
+    leaving = _leaving(content.table)
+    cells = [row for row in content.table.rows if row.role == "cell"]
     steps = [(row, row.blocks[time]) for row in cells for time in shown if time in row.blocks]
-    return {block: opener.interior(row, block) for row, block in steps}
+    return {block: Interior(content, row, block, leaving.get(block, {})) for row, block in steps}
 
 
-class _Opener:
-    def __init__(self, content: RowContent) -> None:
-        self.flow, self.table, self.content = content.flow, content.table, content
-        self.leaving: dict[Block, dict[Port, list[Link]]] = {}
-        for link in self.table.blocks.links:
-            if link.tail is not None and link.place is not None:
-                self._note(link, link.tail, link.place)
-
-    def _note(self, link: Link, tail: Block, place: Place) -> None:
-        """Record the port at which a link leaves its cell."""
-        row, leaving = self.table.row_of[tail], self.leaving.setdefault(tail, {})
-        if link.head is None or (self.table.row_of[link.head] is not row and self.table.ends(link) is None):
+def _leaving(table: Table) -> dict[Block, Leaving]:
+    """Return block to the ports at which links leave it."""
+    found: dict[Block, Leaving] = {}
+    for link in table.blocks.links:
+        if link.tail is None or link.place is None:
+            continue
+        row, leaving = table.row_of[link.tail], found.setdefault(link.tail, {})
+        if link.head is None or (table.row_of[link.head] is not row and table.ends(link) is None):
             leaving.setdefault(Port("above"), []).append(link)
-        elif place in tail.states and self.table.row_of[link.head] is row:
-            slot = tail.states.index(place)
-            leaving.setdefault(Port("out", slot), []).append(link)
+        elif link.place in link.tail.states and table.row_of[link.head] is row:
+            leaving.setdefault(Port("out", link.tail.states.index(link.place)), []).append(link)
+    return found
 
-    def interior(self, row: Row, block: Block) -> Interior:
-        """Return the operations of a cell, laid out."""
+
+class Interior:
+    """The operations of one cell at one step, laid out; (0, 0) is the upper left corner of its box.
+
+    Args:
+        content: builder of the contents of boxes.
+        row, block: the cell.
+        leaving: the links that leave it.
+
+    Attributes:
+        boxes: operations, and the contents and centres of their boxes.
+        wires: lines between them.
+        leaving: as above.
+        width, height: of the box.
+    """
+
+    def __init__(self, content: RowContent, row: Row, block: Block, leaving: Leaving) -> None:
+        self.flow, self.table, self.content, self.leaving = content.flow, content.table, content, leaving
         contents, wires, count = self._contents(row, block), self._wires(block), len(block.ops)
         ends = {end for wire in wires for end in (wire.tail, wire.head) if isinstance(end, Port)}
         ports = sorted(ends, key=lambda port: (_SIDES.index(port.side), port.slot))
@@ -125,9 +122,9 @@ class _Opener:
         )
         centres = [(x + _SIDE, y + _HEAD) for x, y in layout.centres[:count]]
         routes = [tuple((x + _SIDE, y + _HEAD) for x, y in route) for route in layout.routes]
-        wires = [replace(wire, route=route) for wire, route in zip(wires, routes, strict=True)]
-        width, height = layout.width + 2 * _SIDE, layout.height + _HEAD + _FOOT
-        return Interior(block.ops, contents, centres, wires, self.leaving.get(block, {}), width, height)
+        self.boxes = list(zip(block.ops, contents, centres, strict=True))
+        self.wires = [replace(wire, route=route) for wire, route in zip(wires, routes, strict=True)]
+        self.width, self.height = layout.width + 2 * _SIDE, layout.height + _HEAD + _FOOT
 
     # -- lines --------------------------------------------------------------------------------------------------------
 
@@ -148,7 +145,7 @@ class _Opener:
                     Wire(tail, head, self.flow.terms.get(edge.use), [edge.use[0]], self.content.output_name(edge))
                 )
         leaving = [(Port("out", number), node) for number, (node, _) in enumerate(block.states)]
-        read = dict.fromkeys(link.place for link in self.leaving.get(block, {}).get(Port("above"), ()))
+        read = dict.fromkeys(link.place for link in self.leaving.get(Port("above"), ()))
         leaving += [(Port("above"), place[0]) for place in read if place is not None]
         for port, node in leaving:
             maker = node

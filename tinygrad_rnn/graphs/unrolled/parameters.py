@@ -16,7 +16,7 @@ from .parts import Parameters
 
 
 @dataclass(frozen=True)
-class Wire:
+class _Wire:
     """A piece of a line from a box of parameters, or a junction (one point).
 
     Attributes:
@@ -48,7 +48,7 @@ class ParameterPlan:
 
     def __init__(self, grid: Grid) -> None:
         self.boxes: list[tuple[Parameters, Box]] = []
-        self.wires: list[Wire] = []
+        self.wires: list[_Wire] = []
         self.bottom = 0.0
         self.legend: Point | None = None
         parts, found = grid.parts, grid.parts.parameters
@@ -80,14 +80,14 @@ class ParameterPlan:
             self.bottom = max(self.bottom, top + 6 + LEGEND_HEIGHT)
 
 
-def _wires(grid: Grid, number: int, own: Parameters, box: Box, entry: Point, turn: float) -> list[Wire]:
+def _wires(grid: Grid, number: int, own: Parameters, box: Box, entry: Point, turn: float) -> list[_Wire]:
     """Return the stem, the pieces of the line between its stops, and the drop to each step.
 
     The line is at the y of `entry`, where the stem meets it; a stem to another x turns at the y `turn`.
     """
 
-    def wire(piece: str, points: tuple[Point, ...], readers: tuple[Block, ...], head: Block | None = None) -> Wire:
-        return Wire(f"{box.id}-{piece}", box, points, readers, own.uses(readers), head)
+    def wire(piece: str, points: tuple[Point, ...], readers: tuple[Block, ...], head: Block | None = None) -> _Wire:
+        return _Wire(f"{box.id}-{piece}", box, points, readers, own.uses(readers), head)
 
     ways = {reader: way for reader in own.readers if (way := _way(grid, (number, reader), box)) is not None}
     top = box.top

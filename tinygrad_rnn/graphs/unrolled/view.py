@@ -201,7 +201,7 @@ class _Inside:
         made = self.interior
         drawn = [
             self.canvas.add(content.at(f"o{self.canvas.graph.number[op.node]}", *self._put(centre)), op.nodes)
-            for op, content, centre in zip(made.ops, made.contents, made.centres, strict=True)
+            for op, content, centre in made.boxes
         ]
         for wire in made.wires:
             tail = drawn[wire.tail] if isinstance(wire.tail, int) else self.box
