@@ -11,7 +11,7 @@ from tinygrad_rnn.graphs.model.flow import Flow, flow_of
 from tinygrad_rnn.graphs.model.graph import read
 from tinygrad_rnn.graphs.model.options import Options
 from tinygrad_rnn.graphs.model.record import record
-from tinygrad_rnn.graphs.operations.backward_diagram import record_backward
+from tinygrad_rnn.graphs.operations.backward_diagram import RecordedBackward
 from tinygrad_rnn.graphs.operations.view import backward
 
 
@@ -29,7 +29,7 @@ def model_and_text(cell="rnn", T=4):
 def test_every_node_belongs_to_the_rule_that_made_it():
     model, ids, targets = model_and_text("gru")
     graph = record(model, (ids, targets))
-    made = record_backward(graph)
+    made = RecordedBackward(graph)
     forward = set(graph.nodes)
     new = [node for nodes in (*made.by.values(), *made.arrives.values()) for node in nodes]
     assert len(set(new)) == len(new)
@@ -42,7 +42,7 @@ def test_every_node_belongs_to_the_rule_that_made_it():
 def test_what_is_sent_adds_up_to_the_gradient(cell):
     model, ids, targets = model_and_text(cell)
     graph = record(model, (ids, targets))
-    made = record_backward(graph)
+    made = RecordedBackward(graph)
     (loss,) = (wrap(graph.value(place), *place) for place in graph.losses)
     gradients = tr.grad(loss, model.parameters())
     for parameter in graph.parameters:
@@ -56,7 +56,7 @@ def test_sums_stand_where_a_value_was_read_several_times():
     x = tr.tensor([1.0, 2.0], requires_grad=True)
     h = tr.tanh(x)
     graph = read([np.sum(h * h * h)])
-    made = record_backward(graph)
+    made = RecordedBackward(graph)
     assert [node.name for node in made.arrives[h.node]] == ["add", "add"]
     assert list(made.arrives) == [h.node]
 

@@ -11,10 +11,10 @@ from ..errors import ConfigError, DrawingError
 from ..files import new_figure, write_figure
 from ..truncation import Full, Policy, parse_policy
 from .model.flow import flow_of
-from .model.graph import Graph, Place, Use
-from .model.operations import operations_of
+from .model.graph import Graph, Use
+from .model.operations import Dataflow, operations_of
 from .model.record import policy_name, record
-from .model.rolling import Rolling, Unlike, roll
+from .model.rolling import Unlike, roll
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +46,8 @@ def gradient_flow(graph: Graph, losses: Literal["last", "all"] = "last") -> Norm
     Raises:
         DrawingError: if the steps do not match; the message names the first one that differs.
     """
-    rolling = roll(graph, operations_of(graph))
+    ops = operations_of(graph)
+    rolling = roll(graph, ops)
     if isinstance(rolling, Unlike):
         remedy = "" if rolling.step is None else "; record the same operations in every step"
         raise DrawingError(f"plot_gradient_flow: {rolling.reason}{remedy}")
@@ -58,17 +59,9 @@ def gradient_flow(graph: Graph, losses: Literal["last", "all"] = "last") -> Norm
             name += "'"
         found[name] = carried = rolling.carried(state, readers)
         bundles.update(((name, number), uses) for number, uses in enumerate(carried))
-    joint = flow_of(graph, _last_loss(graph, rolling) if losses == "last" else None).joint(bundles)
+    _, terms = Dataflow(graph, ops).terms_of(graph.losses[-1])  # the last of several losses, or all terms of a sum
+    joint = flow_of(graph, terms[-1:] if losses == "last" else None).joint(bundles)
     return {name: [joint.get((name, t), 0.0) for t in range(len(found[name]))] for name in sorted(found)}
-
-
-def _last_loss(graph: Graph, rolling: Rolling) -> tuple[Place, ...]:
-    """Return the place of the last step's loss: the last of several losses, or the last term of a sum of them."""
-    node, index = graph.losses[-1]
-    op = next((op for op in rolling.outside if op.node is node), None)
-    edges = [] if op is None or op.name != "add" else op.inputs
-    terms = [(edge.source, edge.output) for edge in edges if edge.source is not None]
-    return (terms[-1] if terms else (node, index),)
 
 
 def plot_gradient_flow(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Container, Iterable
+from dataclasses import replace
 
 import numpy as np
 
@@ -60,14 +61,35 @@ class RowContent(ContentBuilder):
         return self.expression(row) or made or f"{len(_latest(row).nodes)} operations"
 
     def expression(self, row: Row) -> str:
-        """Return the formula of a row; "" if it is too long."""
+        """Return the formula of a row in terms of what it reads; "" if it is too long to help.
+
+        A value that is used twice appears twice, so the formula of a gated cell is usually too long.
+        """
         if row not in self._expressions:
             block = _latest(row)
-            text = _formula(
-                result_of(block), self._inside(block), self.graph.edge, lambda source: self._called(row, source)
-            )
+            try:
+                text, _ = self._written(row, self._inside(block), result_of(block)[0], 12)
+            except _TooLongError:
+                text = ""
             self._expressions[row] = text if text_width(text, 9) <= _FORMULA_WIDTH else ""
         return self._expressions[row]
+
+    def _written(self, row: Row, inside: Container[Node], node: Node, depth: int) -> tuple[str, int]:
+        """Return text and precedence: 1 a sum, 2 a product of elements, 3 of matrices, 4 a name, a call or a power."""
+        if not depth:
+            raise _TooLongError
+        parts: list[tuple[str, int]] = []
+        for edge in self.graph.edges(node):
+            if edge.source is not None and edge.source in inside:
+                part = self._written(row, inside, edge.source, depth - 1)
+            else:
+                part = (f"{edge.number:.3g}" if edge.number is not None else self._called(row, edge), 4)
+            if part[0]:
+                parts.append(part)
+        text, strength = _join(node, list(dict.fromkeys(parts)) if node.name in _SILENT - {"concatenate"} else parts)
+        if len(text) > _LIMIT:
+            raise _TooLongError
+        return text, strength
 
     def _inside(self, block: Block) -> set[Node]:
         """Return the nodes whose operations a formula writes out: a cell gives others no values but its states."""
@@ -95,7 +117,7 @@ class RowContent(ContentBuilder):
         return f"{' and '.join(counted)}, {how}" if counted else f"{how.capitalize()} graph"
 
     def _called(self, row: Row, source: Edge) -> str:
-        """Return the name, in the formula of a row, of a value from outside its block."""
+        """Return the name, in the formula of a row, of a value from outside; "" omits a factor or an argument."""
         if source.place is None:
             return self._constant(row, source)
         node = source.place[0]
@@ -123,7 +145,7 @@ class RowContent(ContentBuilder):
         spec = row.inputs[time]
         made = self.data(f"{row.letter}_{{{time + 1}}}", spec)
         text = spec_text(spec, "ids" if spec.dtype.kind in "iu" else "")
-        return Content("input", made.title, (Line(text),), plain(made.tooltip))
+        return replace(made, rows=(Line(text),), tooltip=plain(made.tooltip))
 
     def _cell(self, row: Row, block: Block, index: str) -> Content:
         places = block.states or [result_of(block)]
@@ -202,43 +224,6 @@ class RowContent(ContentBuilder):
         if total is None or len(values) < len(terms):
             return "weighted Σ"
         return "mean" if math.isclose(float(np.mean(values)), total.mean, rel_tol=1e-5) else "weighted Σ"
-
-
-def _formula(
-    place: Place, inside: Container[Node], source: Callable[[Node, int], Edge], called: Callable[[Edge], str]
-) -> str:
-    """Return the formula of a value in terms of the inputs of its group; "" if it is too long to help.
-
-    A value that is used twice appears twice, so the formula of a gated cell is usually too long.
-
-    Args:
-        place: the value.
-        inside: the nodes of its group.
-        source: returns the edge that input `number` of a node reads.
-        called: returns the name of an edge from outside; "" omits a factor or an argument.
-    """
-
-    def written(node: Node, depth: int) -> tuple[str, int]:
-        """Return text and precedence: 1 a sum, 2 a product of elements, 3 of matrices, 4 a name, a call or a power."""
-        if not depth:
-            raise _TooLongError
-        parts: list[tuple[str, int]] = []
-        for found in (source(node, number) for number in range(len(node.edges))):
-            if found.source is not None and found.source in inside:
-                part = written(found.source, depth - 1)
-            else:
-                part = (f"{found.number:.3g}" if found.number is not None else called(found), 4)
-            if part[0]:
-                parts.append(part)
-        text, strength = _join(node, list(dict.fromkeys(parts)) if node.name in _SILENT - {"concatenate"} else parts)
-        if len(text) > _LIMIT:
-            raise _TooLongError
-        return text, strength
-
-    try:
-        return written(place[0], 12)[0]
-    except _TooLongError:
-        return ""
 
 
 def _join(node: Node, parts: list[tuple[str, int]]) -> tuple[str, int]:

@@ -5,6 +5,7 @@ The pass runs on recorded Tensors, so each operation of a rule is a node.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -19,7 +20,7 @@ from ...pictures.scene.legend import short_number
 from ...pictures.scene.scene import Row
 from ..content.builder import BINARY, last_name, symbol
 from ..model.flow import Flow, norm
-from ..model.graph import Graph, is_passage, shape_text
+from ..model.graph import Graph, Place, Use, is_passage, shape_text
 from ..model.operations import Operation
 from .diagram import OperationDiagram
 
@@ -28,9 +29,11 @@ _SYMBOLS = {"take_back": "add to rows", "cross_entropy_back": "softmax − targe
 _LIMIT = 24  # characters of a formula
 
 
-@dataclass
 class RecordedBackward:
-    """The recording of a backward pass.
+    """The backward pass of a graph's losses, run with its rules recorded.
+
+    Args:
+        graph: what was recorded forward.
 
     Attributes:
         by: forward node to the nodes that its rule recorded, oldest first.
@@ -38,61 +41,52 @@ class RecordedBackward:
         values: node to its array.
         sent: forward use to the node of the cotangent that its rule returned for it (None: a constant).
         seeds: the leaves at which the pass starts, one for each loss.
-    """
-
-    by: dict[Node, list[Node]] = field(default_factory=dict)
-    arrives: dict[Node, list[Node]] = field(default_factory=dict)
-    values: dict[Node, Array] = field(default_factory=dict)
-    sent: dict[tuple[Node, int], Node | None] = field(default_factory=dict)
-    seeds: list[Node] = field(default_factory=list)
-
-
-def record_backward(graph: Graph) -> RecordedBackward:
-    """Run the backward pass of a graph's losses with its rules recorded; return what each rule recorded.
 
     >>> import tinygrad_rnn as tr
     >>> from tinygrad_rnn.graphs.model.graph import read
     >>> x = tr.tensor(2.0, requires_grad=True)
     >>> y = tr.tanh(x)
-    >>> [node.name for node in record_backward(read([y])).by[y.node]]
+    >>> [node.name for node in RecordedBackward(read([y])).by[y.node]]
     ['multiply', 'subtract', 'multiply']
     """
-    made = RecordedBackward()
-    fresh: list[Node] = []
-    seeds: list[tuple[tuple[Node, int], Tensor]] = []
-    known: dict[tuple[Node, int], int] = {}  # place to the number of cotangents that have come back to it
-    pending: list[Node] = []  # the node whose sum is recorded next, if any
 
-    def watch(node: Node, outputs: tuple[Array, ...]) -> None:
-        made.values[node] = outputs[0]
-        if pending and node.name == "add":
-            made.arrives.setdefault(pending.pop(), []).append(node)
+    def __init__(self, graph: Graph) -> None:
+        self.by: dict[Node, list[Node]] = {}
+        self.arrives: dict[Node, list[Node]] = {}
+        self.values: dict[Node, Array] = {}
+        self.sent: dict[Use, Node | None] = {}
+        self.seeds: list[Node] = []
+        self._fresh: list[Node] = []  # recorded since the last rule was done
+        self._known = Counter(graph.losses)  # place to the number of cotangents that have come back to it
+        self._pending: Node | None = None  # the node whose sum is recorded next
+        seeds: list[tuple[Place, Tensor]] = []
+        for place in graph.losses:
+            spec = place[0].specs[place[1]]
+            # The seed is a leaf, so that rules that only pass it on, or multiply it, are recorded too.
+            seed = tensor(np.ones(spec.shape, spec.dtype), requires_grad=True, name="1")
+            assert seed.node is not None
+            self.seeds.append(seed.node)
+            self.values[seed.node] = seed.data
+            seeds.append((place, seed))
+        with enable_grad(), watching(self._watch):
+            pull_back(seeds, lift=lambda array, place: wrap(array, *place), observe=self._observe)
+
+    def _watch(self, node: Node, outputs: tuple[Array, ...]) -> None:
+        self.values[node] = outputs[0]
+        if self._pending is not None and node.name == "add":
+            self.arrives.setdefault(self._pending, []).append(node)
+            self._pending = None
         else:
-            fresh.append(node)
+            self._fresh.append(node)
 
-    def observe(node: Node, number: int, cotangent: Tensor) -> None:
-        made.by.setdefault(node, []).extend(fresh)
-        fresh.clear()
-        pending.clear()
-        made.sent[node, number] = cotangent.node if isinstance(cotangent, Tensor) else None
+    def _observe(self, node: Node, number: int, cotangent: Tensor) -> None:
+        self.by.setdefault(node, []).extend(self._fresh)
+        self._fresh.clear()
+        self.sent[node, number] = cotangent.node if isinstance(cotangent, Tensor) else None
         place = node.edges[number]
         assert place is not None
-        known[place] = known.get(place, 0) + 1
-        if known[place] > 1:
-            pending.append(place[0])
-
-    for place in graph.losses:
-        spec = place[0].specs[place[1]]
-        # The seed is a leaf, so that rules that only pass it on, or multiply it, are recorded too.
-        seed = tensor(np.ones(spec.shape, spec.dtype), requires_grad=True, name="1")
-        assert seed.node is not None
-        made.seeds.append(seed.node)
-        made.values[seed.node] = seed.data
-        seeds.append((place, seed))
-        known[place] = known.get(place, 0) + 1
-    with enable_grad(), watching(watch):
-        pull_back(seeds, lift=lambda array, place: wrap(array, *place), observe=observe)
-    return made
+        self._known[place] += 1
+        self._pending = place[0] if self._known[place] > 1 else None
 
 
 @dataclass

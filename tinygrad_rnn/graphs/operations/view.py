@@ -24,7 +24,7 @@ from ...pictures.scene.text import text_width
 from ..model.flow import Flow
 from ..model.operations import Operation, operations_of
 from ..model.options import Options, check_size
-from .backward_diagram import BackwardDiagram, BackwardDiagramBuilder, record_backward
+from .backward_diagram import BackwardDiagram, BackwardDiagramBuilder, RecordedBackward
 from .diagram import OperationDiagram, OperationDiagramBuilder
 
 _LEFT, _TOP = 34.0, 118.0
@@ -69,7 +69,7 @@ def backward(flow: Flow, options: Options) -> Scene:
     """
     forward, chosen, facts = _one_step("backward", flow, options)
     check_size("backward", 3 * len(forward.boxes))
-    back = BackwardDiagramBuilder(flow, forward, chosen, record_backward(flow.graph)).build()
+    back = BackwardDiagramBuilder(flow, forward, chosen, RecordedBackward(flow.graph)).build()
     count = sum(content.kind == "operation" for content in back.boxes.values())
     facts = [*facts, f"{len(chosen)} operations forward, {count} backward", *options.notes]
     scene = Scene(options.title or "forward and backward", " · ".join(facts))
