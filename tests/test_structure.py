@@ -180,7 +180,7 @@ BUDGET = {
     "ops": 4422,
     "nn": 3715,
     "training": 7527,
-    "graphs": 6950,
+    "graphs": 6500,
     "pictures": 2599,
     "engine": 3543,
     "data": 2978,

@@ -118,8 +118,7 @@ class ContentBuilder:
 
     def loss(self, op: Operation, title: str, value: str, strong: bool = False) -> Content:
         """Return the content of a loss."""
-        rows = (Row(value),) if value else ()
-        return Content("loss", title, rows, _lines(title, *self.graph.facts((op.node, 0))), strong=strong)
+        return Content("loss", title, (Row(value),), _lines(title, *self.graph.facts((op.node, 0))), strong=strong)
 
     # -- arrays and parameters ----------------------------------------------------------------------------------------
 

@@ -47,7 +47,9 @@ class RowContent(ContentBuilder):
         """Return the content of a row's box at a time; -1 for a row that spans the whole sequence."""
         if row.role == "input":
             return self._input(row, time)
-        return self.content(row, row.blocks[time], f"{time + 1}" if time >= 0 else self.span())
+        times = self.table.times
+        span = f"{times[0] + 1}…{times[-1] + 1}" if times else ""
+        return self.content(row, row.blocks[time], f"{time + 1}" if time >= 0 else span)
 
     def content(self, row: Row, block: Block, index: str) -> Content:
         """Return the content of a block in a row, with `index` as the subscript of its title."""
@@ -178,11 +180,6 @@ class RowContent(ContentBuilder):
             lines += [Line(f"weights {_spec_of((weights[0], 0))}")] if weights else []
         tips = [f"{row.letter}_{index}", f"computes: {self.formula(row)}", *self.facts(place)]
         return Content(kind, f"{row.letter}_{{{index}}}", (*lines, *self.warnings([place])), "\n".join(tips))
-
-    def span(self) -> str:
-        """Return "1…T" for the steps of the graph, "" if it has none."""
-        times = self.table.times
-        return f"{times[0] + 1}…{times[-1] + 1}" if times else ""
 
     def start(self, row: Row, slots: list[int]) -> Content:
         """Return the content of the box of a cell's initial states, given by their numbers."""

@@ -149,12 +149,9 @@ class Summary(NamedTuple):
         """Return "key: value" lines for a tooltip."""
         if self.size == self.bad:
             return [f"not finite: all {self.size} elements"]
-        lines = [f"value: {self.mean:.4g}"] if self.size == 1 else [
-            f"mean: {self.mean:.3g}",
-            f"std: {self.std:.3g}",
-            f"min: {self.least:.3g}",
-            f"max: {self.most:.3g}",
-        ]  # fmt: skip
+        named = {"mean": self.mean, "std": self.std, "min": self.least, "max": self.most}
+        lines = [f"{name}: {value:.3g}" for name, value in named.items()]
+        lines = lines if self.size > 1 else [f"value: {self.mean:.4g}"]
         return lines + ([f"not finite: {self.bad} of {self.size} elements"] if self.bad else [])
 
 

@@ -205,15 +205,13 @@ def _steps_of(target: Callable[..., object], example: Sequence[object]) -> Steps
         model, state = cast(Cell, target), _first(target, example[2:], shape)
         return _language_model(model, target.loss, example[0], example[1], state)
     is_cell = hasattr(target, "initial_state") and not getattr(target, "time_axis", False)
-    may_be_cell = len(example) > 1 and not hasattr(target, "time_axis") and any(map(_is_float, flatten(example[1])))
-    if len(shape) == 3 and (is_cell or may_be_cell):
+    given = flatten(example[1]) if len(example) > 1 and not hasattr(target, "time_axis") else []
+    # A second argument of floats is a state; targets are integers.
+    has_state = any(isinstance(part, Tensor) or np.asarray(part).dtype.kind == "f" for part in given)
+    if len(shape) == 3 and (is_cell or has_state):
         xs = example[0] if isinstance(example[0], Tensor) else np.asarray(example[0])
         return _cell(cast(Cell, target), xs, _first(target, example[1:], shape))
     return None
-
-
-def _is_float(part: object) -> bool:
-    return isinstance(part, Tensor) or np.asarray(part).dtype.kind == "f"  # only targets are integers
 
 
 def _run_whole(target: Callable[..., object], example: Sequence[object]) -> list[Tensor]:

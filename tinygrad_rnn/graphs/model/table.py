@@ -120,7 +120,7 @@ class Table:
         if ends is None or tail is None or head is None or tail.step is None or head.step is None:
             return set()
         cuts = [cut for cut in link.cuts if self.graph.cuts[cut].closed or not closed]
-        steps = {cut.step if _between(tail, cut.step, head) else self._first_read[cut] for cut in cuts}
+        steps = {cut.step if tail.step < (cut.step or 0) <= head.step else self._first_read[cut] for cut in cuts}
         backward = self.row_of[head].backward
         return {self.times[0] + self.times[-1] - step + 1 if backward else step for step in steps if step is not None}
 
@@ -150,10 +150,6 @@ class Table:
         if block.step is None:
             return None
         return self.times[0] + self.times[-1] - block.step if self.row_of[block].backward else block.step
-
-
-def _between(tail: Block, step: int | None, head: Block) -> bool:
-    return step is not None and (tail.step or 0) < step <= (head.step or 0)
 
 
 def _backward_kinds(blocks: Blocks) -> set[Kind]:

@@ -83,26 +83,21 @@ def _one_step(view: str, flow: Flow, options: Options) -> tuple[OperationDiagram
     """Return the diagram of one step (of the whole graph, if it has none), its operations, and facts for a subtitle."""
     ops = operations_of(flow.graph)
     steps = sorted({op.step for op in ops if op.step is not None})
-    step = _chosen(view, steps, options.steps) if steps else None
+    step, wanted = None, options.steps
+    if steps:
+        number = steps[min(1, len(steps) - 1)] + 1 if wanted is None else wanted
+        if not isinstance(number, int):
+            number = number[0] if len(number) == 1 else 0
+        step = number - 1
+        if step not in steps:
+            raise DrawingError(
+                f'draw: view="{view}" shows one step; expected steps= one of {steps[0] + 1} to {steps[-1] + 1}, '
+                f"got {wanted!r}"
+            )
     chosen = [op for op in ops if step is None or op.step == step]
     of = f" of {len(steps)}" if view == "ops" else ""
     facts = [] if step is None else [f"step t = {step + 1}{of}"]
     return OperationDiagramBuilder(flow, ops, chosen).build(), chosen, facts
-
-
-def _chosen(view: str, steps: Sequence[int], wanted: int | Sequence[int] | None) -> int:
-    if wanted is None:
-        return steps[min(1, len(steps) - 1)]
-    number = wanted if isinstance(wanted, int) else wanted[0] if len(wanted) == 1 else None
-    if number is None or number - 1 not in steps:
-        raise DrawingError(
-            f'draw: view="{view}" shows one step; expected steps= one of {steps[0] + 1} to {steps[-1] + 1}, '
-            f"got {wanted!r}"
-        )
-    return number - 1
-
-
-# -- two diagrams in common layers, values down, cotangents up ---------------------------------------------------------
 
 
 def _side_by_side(scene: Scene, forward: Diagram, backward: BackwardDiagram) -> None:

@@ -35,7 +35,7 @@ _Key = tuple[Kind | tuple[str, ...], bool]
 
 
 def areas_of(
-    edges: Iterable[DiagramEdge], box: Mapping[Node, str], delays: Mapping[str, str], rolling: Rolling, blocks: Blocks
+    edges: Sequence[DiagramEdge], box: Mapping[Node, str], delays: Mapping[str, str], rolling: Rolling, blocks: Blocks
 ) -> list[Area]:
     """Return the cells and modules of a picture, each after those that it reads, unless they are in a cycle.
 
@@ -54,7 +54,6 @@ def areas_of(
         read = {box.get(source, "") for source in op.sources} & keys.keys()
         keys.setdefault(box[op.node], _area_outside(op, op in before, {keys[source] for source in read}))
     keys.update((delay, keys[source]) for delay, source in delays.items())
-    edges = list(edges)
     for edge in edges:  # data belong to their first reader
         keys.setdefault(edge.head, (("sum",), False))
         keys.setdefault(edge.tail, keys[edge.head])

@@ -88,8 +88,7 @@ class _Row:
     @property
     def first(self) -> list[_Gate]:
         """The gates of lines that enter the first area."""
-        members = self.areas[0].members if self.areas else ()
-        return [gate for gate in self.gates(False) if self.diagram.edges[gate.line].head in members]
+        return [gate for gate in self.gates(False) if self.diagram.edges[gate.line].head in self.areas[0].members]
 
 
 def _rows(diagram: RolledDiagram) -> list[_Row]:

@@ -145,10 +145,6 @@ class Grid:
         """Return the x of a lane after the last column: lanes of stems come first, then those of wide rows."""
         return self.span()[1] + 10 + LANE * number
 
-    def lane_x(self, feed: Feed, time: int) -> float:
-        """Return the x of the lane from a line of parameters to a row, at a time."""
-        return self.x[time] + self.right + 8 + LANE * self.lanes.index(feed)
-
     def up(self, low: Row, high: Row, low_x: float, high_x: float) -> list[Point]:
         """Return the points of an edge from the top of a lower row to the bottom of a higher one.
 

@@ -138,7 +138,8 @@ class Interior:
                     tail = place_of[edge.source]
                 else:
                     slot = self.table.slot_of(block, edge.use)
-                    if slot is None and self._is_quiet(edge):
+                    number = edge.source is None and not edge.spec.shape
+                    if slot is None and (number or self._is_weight(edge)):  # which the box names
                         continue
                     tail = Port("below") if slot is None else Port("in", slot)
                 wires.append(
@@ -157,10 +158,6 @@ class Interior:
 
     def _is_weight(self, edge: Edge) -> bool:
         return bool(self.table.blocks.flow.leaves_of(edge.source))
-
-    def _is_quiet(self, edge: Edge) -> bool:
-        """Return whether an edge is not drawn: a parameter, which the box names, or a number."""
-        return self._is_weight(edge) or (edge.source is None and not edge.spec.shape)
 
     # -- boxes --------------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from ...pictures.scene.legend import LEGEND_HEIGHT, LEGEND_WIDTH
 from ...pictures.scene.scene import Box
 from ..model.blocks import Block
 from ..model.graph import Place, Use
-from .grid import BELOW_GAP, LINE_GAP, MARGIN, PARAMETERS_WIDTH, Feed, Grid, width_below
+from .grid import BELOW_GAP, LANE, LINE_GAP, MARGIN, PARAMETERS_WIDTH, Feed, Grid, width_below
 from .parts import Parameters
 
 
@@ -131,5 +131,5 @@ def _way(grid: Grid, feed: tuple[int, Block], box: Box) -> tuple[Point, ...] | N
     lanes = [other for other in grid.lanes if other[1] is row]
     turn = bottom + 24 - 8 * lanes.index(key)
     enter = head.x + (0.34 - 0.1 * (len(lanes) - 1 - lanes.index(key))) * head.width
-    x = grid.lane_x(key, time)
+    x = grid.x[time] + grid.right + 8 + LANE * grid.lanes.index(key)
     return ((x, turn), (enter, turn), (enter, bottom))

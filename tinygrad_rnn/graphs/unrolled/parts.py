@@ -122,7 +122,8 @@ class Parts:
 
 def _find_totals(blocks: Blocks, content: RowContent, shown: int) -> list[Total]:
     """Return the losses with their own boxes above the steps: all but those that are a block of a step."""
-    numbers = [number for number in range(len(blocks.terms)) if number not in losses_in_steps(blocks).values()]
+    in_steps = set(losses_in_steps(blocks).values())
+    numbers = [number for number in range(len(blocks.terms)) if number not in in_steps]
     found: list[Total] = []
     for number in numbers:
         terms = [blocks.of.get(node) for node, _ in blocks.terms[number]]

@@ -90,9 +90,7 @@ def _parameters(canvas: Canvas) -> None:
     for own, box in canvas.plan.boxes:
         canvas.add(box, [node for reader in own.readers for node in reader.nodes])
     for wire in canvas.plan.wires:
-        norms = (canvas.norms.get((wire.name, place)) for place in wire.uses)
-        known = [norm for norm in norms if norm is not None]
-        magnitude = math.hypot(*known) if known else None
+        magnitude = _together(canvas.norms.get((wire.name, place)) for place in wire.uses)
         nodes = [node for reader in wire.readers for node in reader.nodes]
         if len(wire.points) == 1:
             canvas.dot(wire.name, wire.points[0], magnitude, nodes)
@@ -223,7 +221,8 @@ class _Inside:
         points = tuple(map(self._put, wire.route))
         magnitude = wire.magnitude
         if isinstance(wire.head, Port):
-            magnitude = _left_with(self.canvas, self.interior.leaving[wire.head])
+            norms, links = self.canvas.norms, self.interior.leaving[wire.head]
+            magnitude = _together(norms[link] * abs(self.canvas.factor(link)) for link in links if link in norms)
         if isinstance(wire.tail, Port) and wire.tail.side == "in":
             points = (*_bend(self._border(wire.tail), points[0]), *points[1:])
         elif isinstance(wire.tail, Port) and wire.tail not in self.entered:
@@ -250,10 +249,10 @@ class _Inside:
         self.canvas.edge(box, None, way, magnitude, wire.nodes, arrow=False)
 
 
-def _left_with(canvas: Canvas, links: Iterable[Link]) -> float | None:
-    """Return the norm of the gradient that comes back into a cell along some links."""
-    found = [canvas.norms[link] * abs(canvas.factor(link)) for link in links if link in canvas.norms]
-    return math.hypot(*found) if found else None
+def _together(norms: Iterable[float | None]) -> float | None:
+    """Return the norm of several gradients together; None: no gradient."""
+    known = [norm for norm in norms if norm is not None]
+    return math.hypot(*known) if known else None
 
 
 def _bend(a: Point, b: Point) -> tuple[Point, Point, Point, Point]:
