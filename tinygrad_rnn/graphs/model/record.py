@@ -16,7 +16,7 @@ from ...engine.tensor import Tensor, shape_of
 from ...engine.tree import flatten
 from ...errors import ConfigError, DrawingError
 from ...nn.base import batch_of_one
-from ...nn.cells import Cell, Stacked, initial_state
+from ...nn.cells import Cell, Stacked, axes_of_a_step, initial_state
 from ...nn.scan import whole_step
 from ...ops import cut
 from ...truncation import Policy, parse_policy, policy_text, started
@@ -208,7 +208,7 @@ def _steps_of(target: Callable[..., object], example: Sequence[object]) -> Steps
     given = flatten(example[1]) if len(example) > 1 and not hasattr(target, "time_axis") else []
     # A second argument of floats is a state; targets are integers.
     has_state = any(isinstance(part, Tensor) or np.asarray(part).dtype.kind == "f" for part in given)
-    if len(shape) == 3 and (is_cell or has_state):
+    if len(shape) == 1 + axes_of_a_step(target, example[0]) and (is_cell or has_state):
         xs = example[0] if isinstance(example[0], Tensor) else np.asarray(example[0])
         return _cell(cast(Cell, target), xs, _first(target, example[1:], shape))
     return None
@@ -220,7 +220,7 @@ def _run_whole(target: Callable[..., object], example: Sequence[object]) -> list
         loss = target.loss(*example)
         return [loss[0] if isinstance(loss, tuple) else loss]
     is_cell = hasattr(target, "initial_state") and not getattr(target, "time_axis", False)
-    if is_cell and len(example) == 1 and len(shape := shape_of(example[0])) == 2:
+    if is_cell and len(example) == 1 and len(shape := shape_of(example[0])) == axes_of_a_step(target, example[0]):
         example = (example[0], _first(target, (), shape))
     for part in flatten(target(*example)):
         if isinstance(part, Tensor) and part.node is not None:
