@@ -182,7 +182,7 @@ BUDGET = {
     "training": 7527,
     "graphs": 6950,
     "pictures": 2599,
-    "engine": 3543,
+    "engine": 3548,
     "data": 2978,
     "handwritten": 2210,
     "testing": 3636,
