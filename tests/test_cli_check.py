@@ -109,6 +109,7 @@ def test_everything_built_in_is_right(folder, capsys):
         assert name in verdicts
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("name", ["Leaky", "make", "cell", "model", "policy", "taper"])
 def test_what_is_right_of_a_users_module_passes(folder, capsys, name):
     assert main(["check", f"{folder}:{name}", "--examples", "4"]) == 0

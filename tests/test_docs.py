@@ -26,6 +26,7 @@ def blocks(page):
     return [(match[1], match[2]) for match in BLOCK.finditer(page.read_text(encoding="utf-8"))]
 
 
+@pytest.mark.no_cover  # other tests go through the same lines
 @pytest.mark.parametrize(
     "page",
     [pytest.param(page, marks=pytest.mark.nightly if page.name in LONG else ()) for page in PAGES],

@@ -12,6 +12,7 @@ import pytest
 import tinygrad_rnn as tr
 from tinygrad_rnn import data
 
+pytestmark = pytest.mark.no_cover  # they take many steps through lines that other tests reach in a few
 FOLDER = Path(__file__).parents[1] / "examples"
 PLOTS = importlib.util.find_spec("matplotlib") is not None
 

@@ -282,6 +282,7 @@ FUNCTIONS = [
 
 
 @settings(max_examples=4)
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("f", FUNCTIONS, ids=lambda f: f.__name__)
 @given(lengths=sizes, setting=st.sampled_from(SETTINGS))
 def test_functions_that_look_at_the_length(f, lengths, setting):

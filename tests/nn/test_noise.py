@@ -173,7 +173,7 @@ def test_layers_errors_and_dropout():
     with pytest.raises(tr.ShapeError, match="RecurrentLayers: expected a state of 2 parts"):
         layers(xs, (None,))
     assert (layers(xs)[0].data != layers(xs, rng=rng)[0].data).any()
-    with pytest.raises(tr.ConfigError, match="RecurrentLayers: a cell that is made already serves one layer"):
+    with pytest.raises(tr.ConfigError, match="RecurrentLayers: an existing cell serves one layer"):
         tr.RecurrentLayers(tr.GRUCell(3, 4, rng), 3, 4, rng, layers=2)
 
 

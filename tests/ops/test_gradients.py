@@ -81,6 +81,7 @@ CASES = {
     "getitem, slices": (lambda x: x[1:, ::-2, None], [(3, 4)]),
     "getitem, ellipsis": (lambda x: x[..., 0], [(2, 3, 4)]),
     "getitem, integers, repeated": (lambda x: x[[0, 2, 2]], [(3, 4)]),
+    "getitem, integers in the middle": (lambda x: x[:, IDS, :], [(2, 4, 3)]),
     "getitem, two index arrays": (lambda x: x[IDS, 1:, IDS], [(3, 2, 3)]),
     "getitem, mask": (lambda x: x[np.array([True, False, True])], [(3, 2)]),
     "take": (lambda x: tr.take(x, IDS, axis=0), [(3, 4)]),

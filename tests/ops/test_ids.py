@@ -107,3 +107,30 @@ def test_one_index_that_does_not_fit(index):
     for part in (index, (0, index), (Ellipsis, index)):
         with pytest.raises(IndexError, match=f"getitem: .*{index}"):
             leaf()[part]
+
+
+@pytest.mark.parametrize(
+    ("index", "name"),
+    [
+        (np.array([[2, -1], [0, 0]]), "take"),
+        *[([2, 0, 0], "take"), (np.array(1), "take"), ((np.array([1]),), "take"), (np.zeros((0, 2), int), "take")],
+        ((slice(None), np.array([1, 1])), "take"),
+        ((np.array([3]), slice(None)), "take"),
+        ((slice(None), slice(None), np.array([0, 1, 0], np.uint8)), "take"),
+        ((slice(2), np.array([1, 1])), "getitem"),
+        ((np.array([3]), 0), "getitem"),
+        ((np.array([3]), np.array([0])), "getitem"),
+        (np.array([True, False, True, True]), "getitem"),
+        ((None, np.array([1])), "getitem"),
+        *[((), "getitem"), (slice(None), "getitem"), (-1, "getitem")],
+    ],
+)
+def test_one_array_of_ids_among_colons_is_a_lookup(index, name):
+    """E[ids] has the gradient, the kernels and the exports of take(E, ids, axis=0)."""
+    x = tr.parameter(np.random.default_rng(0).standard_normal((4, 3, 2)))
+    y = x[index]
+    assert y.node.name == name
+    np.testing.assert_array_equal(y.data, x.data[index])
+    expected = np.zeros(x.shape)
+    np.add.at(expected, index, 1.0)
+    np.testing.assert_array_equal(tr.grad(np.sum(y), x), expected)

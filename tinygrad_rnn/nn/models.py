@@ -176,11 +176,11 @@ def make_cell(
     if hasattr(cell, "initial_state") and not isinstance(cell, type):
         if not single:
             raise ConfigError(
-                f"{function}: a cell that is made already serves one layer; pass its class for several layers"
+                f"{function}: an existing cell serves one layer; pass its class for several layers"
             )
         if options:
             raise ConfigError(
-                f"{function}: a cell that is made already takes no {', '.join(options)}; make the cell with them"
+                f"{function}: an existing cell takes no {', '.join(options)}; make the cell with them"
             )
         return cast(Cell, cell)
     if isinstance(cell, str):

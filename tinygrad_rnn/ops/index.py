@@ -20,6 +20,7 @@ from ..errors import DTypeError, ShapeError, TraceError
 from .axes import one, single
 
 _INTP = np.dtype(np.intp)
+_ALL = slice(None)
 
 
 def _plain(index: Index) -> Index:
@@ -107,8 +108,30 @@ def _(g: Value, y: Value, x: Value, *, index: Index, shape: tuple[int, ...]) -> 
 
 @unary(operator.getitem)
 def getitem(x: Operand, index: Index) -> Value:
-    """Return x[index]: slices, integers, None, Ellipsis, integer or boolean arrays. Repeated picks add up."""
-    return _getitem(x, index=_plain(index))
+    """Return x[index]: slices, integers, None, Ellipsis, integer or boolean arrays. Repeated picks add up.
+
+    With one array of integers, as in E[ids] or x[:, ids], it is `take`, which has a rule and kernels for lookups.
+    """
+    index = _plain(index)
+    parts = index if isinstance(index, tuple) else (index,)
+    axis = _axis_of_ids(parts)
+    if axis is not None and len(parts) <= len(shape_of(x)):
+        return _take(x, indices=cast(Array, parts[axis]), axis=axis)
+    return _getitem(x, index=index)
+
+
+def _axis_of_ids(parts: tuple[IndexPart, ...]) -> int | None:
+    """Return which part of an index is an array of integers, if all others are `:`."""
+    found = None
+    for axis, part in enumerate(parts):
+        if isinstance(part, slice):
+            if part != _ALL:
+                return None
+        elif found is None and isinstance(part, Tensor | np.ndarray) and part.dtype == _INTP:
+            found = axis
+        else:
+            return None
+    return found
 
 
 def _ids(function: str, indices: Operand) -> Array:

@@ -10,8 +10,7 @@ from ..engine.tensor import Tensor
 def register() -> None:
     """Tell Hypothesis how to draw a Tensor; the strategies themselves are imported when one is asked for.
 
-    It is the entry point `tinygrad_rnn` of the group "hypothesis". To leave all such entry points out, set
-    HYPOTHESIS_NO_PLUGINS=1.
+    It is the entry point `tinygrad_rnn` of the group "hypothesis"; HYPOTHESIS_NO_PLUGINS=1 leaves out all of those.
 
     >>> from hypothesis import find, strategies
     >>> register()
