@@ -175,13 +175,9 @@ def make_cell(
     """
     if hasattr(cell, "initial_state") and not isinstance(cell, type):
         if not single:
-            raise ConfigError(
-                f"{function}: an existing cell serves one layer; pass its class for several layers"
-            )
+            raise ConfigError(f"{function}: an existing cell serves one layer; pass its class for several layers")
         if options:
-            raise ConfigError(
-                f"{function}: an existing cell takes no {', '.join(options)}; make the cell with them"
-            )
+            raise ConfigError(f"{function}: an existing cell takes no {', '.join(options)}; make the cell with them")
         return cast(Cell, cell)
     if isinstance(cell, str):
         if cell not in CELLS:

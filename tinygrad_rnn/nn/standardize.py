@@ -51,8 +51,10 @@ class Standardize(Module):
             DTypeError: if they are not real numbers.
         """
         D = len(self.mean)
-        listed = isinstance(values, list | tuple) and any(isinstance(one, np.ndarray | Tensor) for one in values)
-        rows = np.concatenate([self._rows(one) for one in (values if listed else [values])])
+        parts: list[Operand] = [values]
+        if isinstance(values, list | tuple) and any(isinstance(one, np.ndarray | Tensor) for one in values):
+            parts = list(values)
+        rows = np.concatenate([self._rows(one) for one in parts])
         known = np.isfinite(rows)
         counts = known.sum(axis=0)
         if not counts.all():
