@@ -74,7 +74,8 @@ def source_of_module(
     Args:
         model: a model `model(ids, state) -> (output, state)` of ids (N, T), such as an `RNNLM`; a cell
             `cell(x, state) -> (output, state)` of x (N, D), which is unrolled over a window; what `load_model` returns;
-            or a module without `initial_state`, such as a `SequenceModel`: `x -> y`.
+            or a module without `initial_state`, such as a `SequenceModel`: `x -> y`. A model of ids that takes one step
+            at a time, ids (N,), says so in its class: `time_axis = False`.
         x: an example input: ids (N,) or vectors (N, D) for one step, (N, T) or (N, T, D) for a window; None: zeros in
             the shape that the module's `vocab_size` or `input_size` says.
         state: an example state; None: `module.initial_state(N)`.
@@ -113,7 +114,9 @@ def _without_state(module: Callable[[Array], object], x: Array) -> object:
 
 def _over_time(model: Cell, time_axis: bool | None, xs: Array, state: State) -> tuple[object, State]:
     """Return what a model, or a cell at each step, makes of a window (N, T, ...)."""
-    return stepped(model, xs, state) if time_axis or xs.dtype.kind in "iu" else unroll(model, xs, state)
+    if time_axis or (time_axis is None and xs.dtype.kind in "iu"):
+        return stepped(model, xs, state)
+    return unroll(model, xs, state)
 
 
 def _no_example(name: str) -> NoReturn:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..checks import generator, integer, number
+from ..engine.operands import as_value
 from ..engine.tensor import Operand, Tensor, Value, parameter
 from ..engine.tree import flatten, map_leaves
 from ..errors import ConfigError, ShapeError
@@ -53,6 +54,13 @@ def check_callable(function: str, cell: object) -> None:
             f"{function}: expected a cell, a callable cell(x, state) -> (output, state), got {cell!r}"
             + ("; make one of the class first" if isinstance(cell, type) else "")
         )
+
+
+def axes_of_a_step(cell: object, x: object) -> int:
+    """Return how many axes x has at one step of a cell: 2, (N, D); or 1, ids (N,), if it says `time_axis = False`."""
+    if getattr(cell, "time_axis", None) is not False:
+        return 2
+    return 1 if as_value(cast(Operand, x)).dtype.kind in "iu" else 2
 
 
 def stepped(cell: Callable[[Input, Before], tuple[Output, After]], x: Input, state: Before) -> tuple[Output, After]:

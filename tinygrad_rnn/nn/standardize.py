@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import cast
+
 import numpy as np
 from numpy.typing import DTypeLike
 
@@ -51,10 +54,9 @@ class Standardize(Module):
             DTypeError: if they are not real numbers.
         """
         D = len(self.mean)
-        parts: list[Operand] = [values]
-        if isinstance(values, list | tuple) and any(isinstance(one, np.ndarray | Tensor) for one in values):
-            parts = list(values)
-        rows = np.concatenate([self._rows(one) for one in parts])
+        parts = cast("Sequence[Operand]", values) if isinstance(values, list | tuple) else ()
+        listed = any(isinstance(part, np.ndarray | Tensor) for part in parts)
+        rows = np.concatenate([self._rows(part) for part in (parts if listed else [values])])
         known = np.isfinite(rows)
         counts = known.sum(axis=0)
         if not counts.all():

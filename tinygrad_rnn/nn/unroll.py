@@ -17,7 +17,7 @@ from ..engine.tree import aligned, map_leaves, structure
 from ..errors import ConfigError, DTypeError, ShapeError
 from ..ops import concatenate, cut, expand_dims, take_along_axis, where
 from .base import in_words, with_batch_axis, without_batch_axis
-from .cells import After, Before, Input, Output, State, check_cell, initial_state, stepped
+from .cells import After, Before, Input, Output, State, axes_of_a_step, check_cell, initial_state, stepped
 from .scan import Step, repeated
 from .windows import mark_windows, uncut_windows
 
@@ -44,7 +44,8 @@ def unroll(
     Args:
         cell: any callable `cell(x, state) -> (output, state)`, x (N, D), output (N, H).
         xs: (N, T, D), Tensor or array (or a value that NumPy converts: nested lists, a table); or one sequence (T, D),
-            whose outputs are (T, H), and whose states have no axis N either: (H,).
+            whose outputs are (T, H), and whose states have no axis N either: (H,). A cell that says `time_axis = False`
+            may read ids (N,) at a step: xs (N, T).
         state: state before the first step, any nesting of tuples, lists, dicts and dataclasses; None:
             `cell.initial_state(N)`.
         cut_every: steps between cuts; None: no cut (full BPTT).
@@ -72,7 +73,7 @@ def unroll(
     """
     check_cell("unroll", cell)
     sequence, N, T = _sequence("unroll", xs, cell)
-    if sequence.ndim == 2:
+    if sequence.ndim == axes_of_a_step(cell, sequence):
         before = cast("Before | None", with_batch_axis(state))
         batch = unroll(cell, cast(Input, expand_dims(sequence, 0)), before, cut_every, lengths)
         return cast(Output, cast(Value, batch[0])[0]), cast(After, without_batch_axis(batch[1]))
@@ -117,7 +118,7 @@ class _Step:
         Padding is zeroed: it may be NaN. `start` is `before`, possibly after a cut: where a sequence has ended, nothing
         is cut any more.
         """
-        output, state = stepped(self._cell, where(active[:, None], x, 0), start)
+        output, state = stepped(self._cell, where(active[:, None] if x.ndim == 2 else active, x, 0), start)
         try:
             old = aligned(before, state)
         except ShapeError:
@@ -240,7 +241,7 @@ def bidirectional(
             "bidirectional: expected states (state before the first step, state after the last), each of them None or "
             f"a state, got {in_words(states)}"
         )
-    if sequence.ndim == 2:
+    if sequence.ndim == axes_of_a_step(forward, sequence):
         start = cast("tuple[Before | None, Earlier | None]", tuple(map(with_batch_axis, states)))
         batch = bidirectional(forward, backward, cast(Input, expand_dims(sequence, 0)), start, cut_every, lengths)
         after = cast("tuple[After, Later]", tuple(map(without_batch_axis, batch[1])))
@@ -259,10 +260,14 @@ def bidirectional(
 
 
 def _sequence(function: str, xs: object, cell: object) -> tuple[Value, int, int]:
-    """Return a sequence as a Tensor or an array, (N, T, D) or (T, D), and its N and T."""
+    """Return a sequence as a Tensor or an array, (N, T, D) or (T, D), or ids (N, T) or (T,), and its N and T."""
     sequence = operand(xs, function, "xs")
-    if sequence.ndim not in (2, 3) or sequence.shape[-2] < 1:
-        raise ShapeError(f"{function}: expected xs of shape (N, T, D) with T >= 1, got {sequence.shape}")
+    axes = axes_of_a_step(cell, sequence)
+    if sequence.ndim not in (axes, axes + 1) or sequence.shape[-axes] < 1:
+        wanted = "(N, T, D)" if axes == 2 else "(N, T)"
+        raise ShapeError(f"{function}: expected xs of shape {wanted} with T >= 1, got {sequence.shape}")
+    if axes == 1:
+        return sequence, *(1, *sequence.shape)[-2:]
     D = getattr(cell, "input_size", sequence.shape[-1])
     if sequence.ndim == 2 and sequence.shape[-1] != D:
         raise ShapeError(

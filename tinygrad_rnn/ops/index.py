@@ -112,12 +112,11 @@ def getitem(x: Operand, index: Index) -> Value:
 
     With one array of integers, as in E[ids] or x[:, ids], it is `take`, which has a rule and kernels for lookups.
     """
-    index = _plain(index)
     parts = index if isinstance(index, tuple) else (index,)
     axis = _axis_of_ids(parts)
     if axis is not None and len(parts) <= len(shape_of(x)):
-        return _take(x, indices=cast(Array, parts[axis]), axis=axis)
-    return _getitem(x, index=index)
+        return _take(x, indices=_ids("getitem", cast(Operand, parts[axis])), axis=axis)
+    return _getitem(x, index=_plain(index))
 
 
 def _axis_of_ids(parts: tuple[IndexPart, ...]) -> int | None:
@@ -127,11 +126,18 @@ def _axis_of_ids(parts: tuple[IndexPart, ...]) -> int | None:
         if isinstance(part, slice):
             if part != _ALL:
                 return None
-        elif found is None and isinstance(part, Tensor | np.ndarray) and part.dtype == _INTP:
+        elif found is None and (kind := _kind(part)) and kind in "iu":
             found = axis
         else:
             return None
     return found
+
+
+def _kind(part: IndexPart) -> str:
+    """Return the kind of dtype of a part of an index that is an array or a list, or ""."""
+    if isinstance(part, list):
+        return np.asarray(part, None if part else int).dtype.kind
+    return part.dtype.kind if isinstance(part, Tensor | np.ndarray) else ""
 
 
 def _ids(function: str, indices: Operand) -> Array:

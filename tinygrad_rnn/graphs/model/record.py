@@ -16,7 +16,7 @@ from ...engine.tensor import Tensor, shape_of
 from ...engine.tree import flatten
 from ...errors import ConfigError, DrawingError
 from ...nn.base import batch_of_one
-from ...nn.cells import Cell, Stacked, initial_state
+from ...nn.cells import Cell, Stacked, axes_of_a_step, initial_state
 from ...nn.scan import whole_step
 from ...ops import cut
 from ...truncation import Policy, parse_policy, policy_text, started
@@ -210,7 +210,7 @@ def _steps_of(target: Callable[..., object], example: Sequence[object]) -> Steps
         return _language_model(model, target.loss, example[0], example[1], state)
     is_cell = hasattr(target, "initial_state") and not getattr(target, "time_axis", False)
     may_be_cell = len(example) > 1 and not hasattr(target, "time_axis") and any(map(_is_float, flatten(example[1])))
-    if len(shape) == 3 and (is_cell or may_be_cell):
+    if len(shape) == 1 + axes_of_a_step(target, example[0]) and (is_cell or may_be_cell):
         xs = example[0] if isinstance(example[0], Tensor) else np.asarray(example[0])
         return _cell(cast(Cell, target), xs, _first(target, example[1:], shape))
     return None
@@ -226,7 +226,7 @@ def _run_whole(target: Callable[..., object], example: Sequence[object]) -> list
         loss = target.loss(*example)
         return [loss[0] if isinstance(loss, tuple) else loss]
     is_cell = hasattr(target, "initial_state") and not getattr(target, "time_axis", False)
-    if is_cell and len(example) == 1 and len(shape := shape_of(example[0])) == 2:
+    if is_cell and len(example) == 1 and len(shape := shape_of(example[0])) == axes_of_a_step(target, example[0]):
         example = (example[0], _first(target, (), shape))
     for part in flatten(target(*example)):
         if isinstance(part, Tensor) and part.node is not None:

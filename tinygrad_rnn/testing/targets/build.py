@@ -20,7 +20,7 @@ from ...engine.tape import Array, no_grad
 from ...engine.tensor import Tensor, described, shape_of
 from ...engine.tree import flatten, map_leaves, named_leaves, rebuild, structure
 from ...errors import ConfigError, DTypeError, GradientError, NonFiniteError, ShapeError
-from ...nn.cells import Cell, initial_state
+from ...nn.cells import Cell, axes_of_a_step, initial_state
 from ...nn.unroll import unroll
 from ...truncation import Policy, parse_policy
 from .base import Target, weights
@@ -65,7 +65,8 @@ def build_target(
         )
     if truncation is not None:
         return _truncated(f, inputs, truncation, leaves, bool(parameters), rng)
-    if loss is None and callable(f) and _is_cell(f) and inputs and _kind(inputs[0]) == "f":
+    x = inputs[0] if inputs else None
+    if loss is None and callable(f) and _is_cell(f) and (_kind(x) == "f" or axes_of_a_step(f, x) == 1):
         return _cell(f, inputs, leaves, rng)
     called = f if loss is None and callable(f) and not _takes_loss(f, inputs) else bound
     names = _names(called, inputs)
@@ -153,22 +154,20 @@ def _function(
 
 def _cell(cell: Cell, inputs: Sequence[object], leaves: _Leaves, rng: np.random.Generator) -> Target:
     shape = shape_of(inputs[0])
-    if (len(shape) not in (2, 3) and (len(shape), len(inputs)) != (1, 2)) or len(inputs) > 2:
+    axes = axes_of_a_step(cell, inputs[0])
+    if (len(shape) not in (axes, axes + 1) and (len(shape), len(inputs)) != (1, 2)) or len(inputs) > 2:
         raise ShapeError(
             f"check_grads: a cell ({_title(cell)}) is checked on x (N, D) or xs (N, T, D), optionally with a state, or "
             f"on x (D,) with a state; got {len(inputs)} input{'s' * (len(inputs) > 1)}, the first of shape {shape}"
         )
     state, notes = _first_state(cell, shape[0], inputs[1:], rng)
-    names, function = (["xs", "state"], partial(unroll, cell)) if len(shape) == 3 else (["x", "state"], cell)
+    names, function = (["x", "state"], cell) if len(shape) <= axes else (["xs", "state"], partial(unroll, cell))
     call = [_as_argument(cell), *names[: len(inputs)]]
     return _function(_title(cell), call, function, names, (inputs[0], state), leaves, rng, notes)
 
 
 def _first_state(cell: Cell, N: int, given: Sequence[object], rng: np.random.Generator) -> tuple[object, list[str]]:
-    """Return the state before the first step, and a note if noise was added to an initial state.
-
-    With a state of zeros the gradient of Wh would be 0 at the first step, and a check of it would show nothing.
-    """
+    """Return the state before the first step, and a note if it has noise, as Wh gets no gradient from zeros."""
     if given:
         return given[0], []
     state = initial_state(cell, N, "check_grads")
@@ -184,7 +183,7 @@ def _truncated(
 ) -> Target:
     policy, notes = parse_policy(policy, argument="check_grads: truncation"), list[str]()
     data: object
-    loss = getattr(_owner(f), "loss", None)
+    loss, x = getattr(_owner(f), "loss", None), inputs[0] if inputs else ()
     if loss is not None and len(inputs) >= 2:
         names, labels = _names(loss, inputs), _names(loss, inputs[:2])
         xs, targets = (np.asarray(value_of(value)) for value in inputs[:2])
@@ -195,9 +194,9 @@ def _truncated(
             )
         step, data = step_of_mean(loss, targets), (xs, targets)
         state = inputs[2] if len(inputs) == 3 else initial_state(_owner(f), len(xs), "check_grads")
-    elif callable(f) and _is_cell(f) and inputs and len(shape_of(inputs[0])) == 3 and len(inputs) <= 2:
+    elif callable(f) and _is_cell(f) and len(inputs) <= 2 and len(shape_of(x)) == 1 + axes_of_a_step(f, x):
         names, labels = ["xs", "state"][: len(inputs)], ["xs", "weights of the losses"]
-        xs = np.asarray(value_of(inputs[0]))
+        xs = np.asarray(value_of(x))
         state, notes = _first_state(f, len(xs), inputs[1:], rng)
         step, data = _cell_step(f, xs, state, rng)
     elif callable(f) and named and len(inputs) == 2:

@@ -190,15 +190,22 @@ def one_step(model: Cell, time_axis: bool | None, x: Value, state: State) -> tup
         state: before the step.
 
     Raises:
-        ShapeError: if a model with a time axis does not return an output (N, 1, ...).
+        ShapeError: if a model with a time axis does not take one, or does not return an output (N, 1, ...).
     """
+    name = type(model).__name__
+    hint = f"if {name} takes one step at a time, ids (N,), say so: time_axis = False in its class, or to Stepper"
     with slice_of_a_sequence():
         if not _has_time(time_axis, x.ndim):
             return stepped(model, x, state)
-        output, state = stepped(model, x[:, None], state)
+        try:
+            output, state = stepped(model, x[:, None], state)
+        except ShapeError as error:
+            if time_axis is None:  # it was guessed
+                raise ShapeError(f"{error}; {hint}") from error
+            raise
     if not isinstance(output, Tensor | np.ndarray) or output.shape[:2] != (x.shape[0], 1):
         raise ShapeError(
-            f"Stepper: expected the model to return an output of shape (N, T, ...) = ({x.shape[0]}, 1, ...), got "
-            f"{described(output)}; for a cell that takes one step, pass time_axis=False"
+            f"{name}: expected an output of shape (N, T, ...) = ({x.shape[0]}, 1, ...) for ids of shape (N, T), got "
+            f"{described(output)}; {hint}"
         )
     return output[:, 0], state
