@@ -48,8 +48,8 @@ CALLS = {
 }
 NOTES = {
     "compiler/api": "the plan for these shapes",
-    "graphs/unrolled": "find_parts: rows, columns, losses, parameters\nmake_grid, Canvas: their places\n"
-    "draw_boxes, draw_links, draw_states, ...",
+    "graphs/unrolled": "Parts: rows, columns, losses, parameters\nGrid, Canvas: their places\n"
+    "boxes, links, states, ... are drawn",
 }
 
 
