@@ -57,6 +57,8 @@ def test_plans_are_bounded_and_the_one_used_longest_ago_goes():
     for x in (second, first, third):
         assert np.array_equal(step(x), x * 2)
     assert len(step.plans) == 2
+    with pytest.raises(tr.ConfigError, match="compile: function must be a callable, such as a lambda, got an int"):
+        tr.compile(3)
     with pytest.raises(tr.ConfigError, match="max_plans must be an integer of 1 or more, got 0"):
         tr.compile(lambda x: x, max_plans=0)
 

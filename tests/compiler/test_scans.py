@@ -1,5 +1,7 @@
 """`scan` in compiled functions, drawn: values, gradients, their gradients and draws are what eager execution gives."""
 
+import warnings
+
 import numpy as np
 import pytest
 from drawn import examples
@@ -11,6 +13,7 @@ from verdict import SETTINGS, check
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.passes import PASSES
+from tinygrad_rnn.engine.tree import flatten
 
 drawn = given(
     program=scans,
@@ -125,6 +128,24 @@ def test_each_step_draws_once(f, T):
     """Steps that are recorded one by one, too."""
     shape = (2, T, 3) if f is inside else (3, T)
     assert_replays(f, *[(normal(*shape, seed=seed), np.random.default_rng(seed)) for seed in range(2)])
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_first_step_of_another_dtype_does_not_need_a_plan_for_each_length(reverse):
+    """float64 data and a float32 state, say: the first step is recorded by itself."""
+    leak = tr.tensor(normal(3), requires_grad=True)
+
+    def f(xs):
+        outputs, h = tr.scan(lambda x, h: (h * leak + x,) * 2, np.zeros((2, 3), np.float32), xs, reverse=reverse)
+        return outputs, tr.grad(np.sum(outputs * outputs) + np.sum(h), leak)
+
+    compiled = tr.compile(f, max_plans=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # that it has been recorded more than twice
+        for T in (5, 6, 7, 8, 12):
+            xs = normal(2, T, 3, seed=T)
+            for found, expected in zip(flatten(compiled(xs)), flatten(f(xs)), strict=True):
+                np.testing.assert_allclose(found, getattr(expected, "data", expected), rtol=1e-12)
 
 
 def test_steps_whose_outputs_differ_in_shape_are_refused_where_the_first_is_recorded_by_itself():

@@ -113,6 +113,7 @@ FILES = {
     "gbk.py": "'\u4f5c\u4e1a'\n",
     "faults.py": "import ctypes\nctypes.string_at(0)\n",
     "right.py": RIGHT,
+    "cells.ipynb": "{}",
 }  # fmt: skip
 SAID = {
     "loops.py": "did not end within 1 s",
@@ -122,6 +123,7 @@ SAID = {
     "typo.py": "the file cannot be run: SyntaxError: invalid syntax (line 2)",
     "gbk.py": "the file is not UTF-8, as Python files are: save it as UTF-8",
     "faults.py": "ended the process by SIGSEGV",
+    "cells.ipynb": "is a notebook: save it as a .py file",
 }
 
 
@@ -134,7 +136,8 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_a_folder_of_submissions(folder, capsys):
-    (folder / "class").mkdir()
+    (folder / "class" / ".ipynb_checkpoints").mkdir(parents=True)
+    Path("class", ".ipynb_checkpoints", "right-checkpoint.py").write_text(RIGHT)
     for name, content in FILES.items():
         Path("class", name).write_text(content, encoding="gbk")
     assert main(["lesson", "4", "class", "--seconds", "1", "--memory", "400", "--language", "en"]) == 1
@@ -230,6 +233,9 @@ def test_the_command_for_a_reader(folder, capsys):
         (["4", "none.py"], "'none.py' is not a file"),
         (["4", "my.ipynb"], "'my.ipynb' is a notebook; call tr.grade(4, ...) in it, or save it as a .py file"),
         (["4", "."], "there is no .py file"),
+        (["--start", "my.py"], "--start needs the number of a lesson"),
+        (["4", "my.ipynb", "--seconds", "0"], "--seconds must be a finite number above 0, got 0.0"),
+        (["4", "my.ipynb", "--seconds", "nan"], "--seconds must be a finite number above 0, got nan"),
     ],
 )
 def test_what_is_refused(folder, capsys, arguments, message):
@@ -262,6 +268,10 @@ def test_in_a_notebook():
     assert "看起来是" in str(tr.grade(4, forward, language="zh"))
     with pytest.raises(tr.ConfigError, match="lesson 4 has no exercise 'lambda'"):
         tr.grade(4, type("lambda", (), {}))
+    with pytest.raises(tr.ConfigError, match="grade: expected functions of lesson 4, got none; it has: forward, "):
+        tr.grade(4)
+    with pytest.raises(tr.ConfigError, match="grade: number must be"):
+        tr.grade("4", forward)
     with pytest.raises(tr.ConfigError, match="language must be one of en, zh"):
         tr.grade(4, forward, language="fr")
 

@@ -26,10 +26,16 @@ def backward_without_bias(dstate, cache):
     return dx, dstate, {**gradients, "b": np.zeros(4)}
 
 
+def listed(layer):
+    layer.params = [param.tolist() for param in layer.params]
+    return layer
+
+
 def test_a_pair_of_functions():
     cell = tr.RNNCell(3, 4, np.random.default_rng(0))
     assert compare_handwritten(cell, (forward, backward)).ok
     report = compare_handwritten(cell, (forward, backward_without_bias), check=False)
+    assert report.target == "(forward, backward_without_bias) by hand against RNNCell, N = 2, T = 5"
     assert report.wrong == ("db",)
     assert report.result("db", "1 step").hint == "0 in every entry: no gradient arrives"
     report = compare_handwritten(cell, (forward, lambda dstate, cache: backward(dstate, cache)[:2]), check=False)
@@ -91,6 +97,10 @@ def test_a_cell_of_ones_own():
             "build the layer of float64 arrays",
         ),
         (lambda Wx, Wh, b: hw.TimeEmbedding(Wx), ValueError, "expected params to hold 3 arrays"),
+        (lambda Wx: hw.RNN(Wx, Wx, Wx), TypeError, "the cell's 3 weights, Wx, Wh, b, and does not take them"),
+        (lambda *weights: type("Half", (), {"forward": len})(), TypeError, "Half has no method backward"),
+        (lambda *weights: None, TypeError, "NoneType has no method forward"),
+        (lambda Wx, Wh, b: listed(hw.RNN(Wx, Wh, b)), ValueError, "params holds a list where Wx of float64"),
     ],
 )
 def test_what_cannot_be_compared(handwritten, error, words):
@@ -108,8 +118,9 @@ def test_what_is_no_cell():
     [
         (lambda dx, dh: (dh, dx), "expected dx, then gradients of the state of shapes [(2, 4)], got [(2, 3)]"),
         (lambda dx, dh: (dx, dh.sum(axis=0)), "shapes [(2, 4)], got [(4,)]"),
-        (lambda dx, dh: (dx, None), "arrays of numbers, got [<class 'numpy.ndarray'>, <class 'NoneType'>]"),
-        (lambda dx, dh: (dx, "dh"), "arrays of numbers, got [<class 'numpy.ndarray'>, <class 'str'>]"),
+        (lambda dx, dh: (dx, None), "arrays of real numbers, got float64 (2, 3), NoneType"),
+        (lambda dx, dh: (dx, dh + 0j), "arrays of real numbers, got float64 (2, 3), complex128 (2, 4)"),
+        (lambda dx, dh: (dx, "dh"), "arrays of real numbers, got float64 (2, 3), str"),
     ],
 )
 def test_gradients_that_the_step_before_cannot_take(returned, words):
@@ -120,6 +131,22 @@ def test_gradients_that_the_step_before_cannot_take(returned, words):
     report = compare_handwritten(tr.RNNCell(3, 4, np.random.default_rng(0)), Wrong, check=False)
     assert not report.ok
     assert words in report.failures[-1]
+
+
+@pytest.mark.parametrize(
+    ("returned", "words"),
+    [
+        (lambda h: h[None], "forward: expected a state of shapes [(2, 4)], got [(1, 2, 4)]"),
+        (lambda h: 3.0, "forward: expected a state of shapes [(2, 4)], got [()]"),
+    ],
+)
+def test_states_that_the_next_step_cannot_take(returned, words):
+    class Wrong(hw.RNN):
+        def forward(self, x, h):
+            return returned(super().forward(x, h))
+
+    report = compare_handwritten(tr.RNNCell(3, 4, np.random.default_rng(0)), Wrong, check=False)
+    assert [words in failure for failure in report.failures] == [True, True]
 
 
 def test_gates_of_a_cell_with_a_projection():

@@ -263,6 +263,8 @@ def test_the_history_is_a_table():
         ({"accumulate": 0}, "accumulate must be an integer of 1 or more"),
         ({"rng": 3}, "rng must be a numpy.random.Generator"),
         ({"policy": "chunkd:3"}, "is not a policy"),
+        ({"metrics": {"f1": 3}}, r"Trainer: metrics\['f1'\] must be a function\(model, batch\), got 3"),
+        ({"checkpoints": 3}, "Checkpoints: folder must be a path, got 3"),
     ],
 )
 def test_settings_are_checked_at_once(settings, message):
@@ -282,6 +284,18 @@ def test_settings_are_checked_at_once(settings, message):
 )
 def test_losses_that_are_none(loss, error, message):
     with pytest.raises(error, match=message):
+        tr.Trainer(linear(), loss, line, epochs=1, progress=False).fit()
+
+
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [(0, "is 0 in all batches"), (-1, "must be finite and 0 or more, got -1.0"), (np.inf, "0 or more, got inf")],
+)
+def test_weights_that_are_no_number_of_elements(weight, message):
+    def loss(model, batch):
+        return squared(model, batch), None, {"weight": weight}
+
+    with pytest.raises(tr.ConfigError, match=message):
         tr.Trainer(linear(), loss, line, epochs=1, progress=False).fit()
 
 

@@ -9,12 +9,13 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..checks import number
 from ..course.exercises.exercise import Lesson
 from ..course.exercises.text import Language, Text
 from ..course.grading.grade import Grade
 from ..course.grading.progress import progress_file, remember, solved
 from ..course.grading.report import Grades, table
-from ..course.grading.sandbox import grade_file
+from ..course.grading.sandbox import NOTEBOOK, failed, grade_file
 from ..course.lessons import LESSONS
 from ..course.lessons import lesson as lesson_of
 from ..errors import ConfigError
@@ -33,7 +34,12 @@ _START = Text(
 def lesson(arguments: argparse.Namespace) -> int:
     """List the lessons, show the tasks of one, write a file to start from, or grade; return 1 if an answer is wrong."""
     language = _language(arguments.language)
+    number("lesson", "--seconds", arguments.seconds, low=0, above=True)
     if arguments.number is None:
+        if arguments.start is not None:
+            raise ConfigError(
+                "lesson: --start needs the number of a lesson, as in: tinygrad-rnn lesson 4 --start my.py"
+            )
         return _list(language)
     chosen = lesson_of(arguments.number)
     if arguments.start is not None:
@@ -89,12 +95,16 @@ def _start(chosen: Lesson, path: Path, language: Language) -> int:
 
 
 def _class(chosen: Lesson, folder: Path, arguments: argparse.Namespace, language: Language) -> int:
-    """Grade every Python file in a folder and below, and print a table."""
-    files = sorted(path for path in folder.rglob("*.py") if path.is_file())
-    if not files:
+    """Grade every Python file in a folder and below, and print a table; folders such as .venv are left out."""
+    inside = {path: path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()}
+    seen = {path: name for path, name in inside.items() if not any(part.startswith(".") for part in name.parts)}
+    files = {path: name for path, name in seen.items() if path.suffix in (".py", ".ipynb")}
+    if all(path.suffix == ".ipynb" for path in files):
         raise ConfigError(f"lesson: there is no .py file in {str(folder)!r}")
     graded: dict[str, Sequence[Grade]] = {}
-    for path in files:
-        graded[str(path.relative_to(folder))] = grade_file(chosen, path, arguments.seconds, arguments.memory)
+    for path, name in files.items():
+        notebook = path.suffix == ".ipynb"
+        limits = arguments.seconds, arguments.memory
+        graded[str(name)] = failed(chosen, NOTEBOOK) if notebook else grade_file(chosen, path, *limits)
     print(table(chosen, graded, language))
     return 0 if all(grade.passed for grades in graded.values() for grade in grades) else 1

@@ -12,7 +12,7 @@ import numpy as np
 from ..checks import integer, texts
 from ..engine.collector import collector_paused
 from ..engine.tape import Array, context
-from ..engine.tensor import Tensor
+from ..engine.tensor import Tensor, described
 from ..engine.tree import map_leaves
 from ..errors import ConfigError, TraceError, UnsupportedError
 from ..pictures.drawing import Drawing
@@ -73,6 +73,8 @@ class Compiled(Generic[P, R_co]):
         donate: Collection[str | int] = (),
         beside: Compiled[..., object] | None = None,
     ) -> None:
+        if not callable(function):
+            raise ConfigError(f"compile: function must be a callable, such as a lambda, got {described(function)}")
         self.without: frozenset[str] = frozenset(texts("compile", "without", without))
         list(run_passes(Graph([], [], []), self.without))  # raises now if a name is wrong
         self.threads: int = default_threads() if threads is None else integer("compile", "threads", threads)
@@ -330,8 +332,8 @@ def compile(
         later call changes them, unless they are donated to it.
 
     Raises:
-        ConfigError: if `without` or `executor` is an unknown name, `max_plans` or `threads` is below 1, or `donate`
-            names an argument that the function does not have.
+        ConfigError: if `function` is not callable, `without` or `executor` is an unknown name, `max_plans` or `threads`
+            is below 1, or `donate` names an argument that the function does not have.
         NativeError: when called, if executor="native" and the library cannot be built; the message says why.
         TraceError: when called, if the function reads the value of a Tensor (float(x), if x > 0) or differentiates
             what was recorded before the call.

@@ -27,7 +27,7 @@ def grade(number: int, *functions: Callable[..., object], language: Language = "
         The grades; in a notebook they show as a table.
 
     Raises:
-        ConfigError: if there is no such lesson, or it has no exercise of that name.
+        ConfigError: if there is no such lesson, it has no exercise of that name, or no function is passed.
 
     >>> def forward(w, h0, xs):
     ...     hs = []
@@ -42,10 +42,12 @@ def grade(number: int, *functions: Callable[..., object], language: Language = "
           hint: ...
     0 of 1 exercises are right
     """
-    chosen = lesson(number)
+    chosen = lesson(number, "grade")
     if language not in LANGUAGES:
         raise ConfigError(f"grade: language must be one of {', '.join(LANGUAGES)}, got {language!r}")
     exercises = {exercise.name: exercise for exercise in chosen.exercises}
+    if not functions:
+        raise ConfigError(f"grade: expected functions of lesson {number}, got none; it has: {', '.join(exercises)}")
     grades = []
     for function in functions:
         name = getattr(function, "__name__", str(function))

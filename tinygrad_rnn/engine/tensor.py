@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from ..checks import flag, instance
 from ..errors import DTypeError, GradientError, ShapeError, TraceError, UnsupportedError
-from .arrays import fitting_copy, frozen_copy
+from .arrays import check_plain, fitting_copy, frozen_copy
 from .conversions import Conversions
 from .methods import ArrayMethods
 from .table import TABLE
@@ -392,6 +392,7 @@ def seed_for(y: Tensor, cotangent: object, function: str) -> Array:
                 f"cotangent of shape {y.shape}"
             )
         return frozen_copy(np.ones_like(y._array))
+    check_plain(cotangent, f"{function}: cotangent")
     seed = cotangent._array if isinstance(cotangent, Tensor) else np.asarray(cotangent)
     if seed.shape != y.shape:
         raise ShapeError(f"{function}: expected a cotangent of shape {y.shape}, that of y, got {seed.shape}")

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..checks import flag
 from ..errors import ConfigError, DTypeError, GradientError, ShapeError
+from .arrays import check_plain
 from .autograd import grad
 from .tape import Array, context, enable_grad, is_differentiable
 from .tensor import Operand, Tensor, Value, described
@@ -250,6 +251,7 @@ def _sloped(ys: Sequence[Value], weights: Sequence[Value], xs: list[Tensor], cre
 
 def _leaf(name: str, number: int, part: Operand) -> Tensor:
     """Return a primal as a node of its own in the graph, to distinguish the function's use of it from others."""
+    check_plain(part, f"{name}: primals")
     given = part if isinstance(part, Tensor) else np.asarray(part)
     if not is_differentiable(given.dtype):
         raise DTypeError(
@@ -292,7 +294,10 @@ def _alike(name: str, argument: str, given: Nest, like: Nest) -> list[Value]:
     """Return the parts of a nesting that must be like another."""
     if structure(given) != structure(like):
         raise ShapeError(f"{name}: expected {argument} nested as {structure(like)}, got {structure(given)}")
-    parts = [part if isinstance(part, Tensor) else np.asarray(part) for part in flatten(given)]
+    found = flatten(given)
+    for part in found:
+        check_plain(part, f"{name}: {argument}")
+    parts = [part if isinstance(part, Tensor) else np.asarray(part) for part in found]
     for number, (part, other) in enumerate(zip(parts, flatten(like), strict=True)):
         if not _is_numeric(part):
             raise DTypeError(

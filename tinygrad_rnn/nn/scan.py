@@ -141,13 +141,15 @@ def _one(outputs: object, axis: int) -> object:
 
 def _one_by_one(step: Step, state: State, xs: object, times: range, reverse: bool, axis: int) -> tuple[object, State]:
     """Take the steps in a plain loop."""
-    slices = [unstack(x, axis=axis) for x in flatten(xs)]
+    # Not all T slices for one step: plans for any length need as many values for each T.
+    index = (slice(None),) * axis + (slice(times.start, times.stop),)
+    slices = [unstack(x if x.shape[axis] == len(times) else x[index], axis=axis) for x in flatten(xs)]
     outputs: dict[int, list[Value]] = {}
     step_of = _numbering(bool(slices))
     before: object = None
     for t in reversed(times) if reverse else times:
         with whole_step(step_of(t)):
-            output, state = stepped(step, rebuild(xs, iter([parts[t] for parts in slices])), state)
+            output, state = stepped(step, rebuild(xs, iter([parts[t - times.start] for parts in slices])), state)
         before = _alike(step, output, before, t)
         outputs[t] = flatten(output)
     columns = zip(*(outputs[t] for t in times), strict=True)

@@ -130,7 +130,7 @@ def compare_handwritten(
     T, N = integer("compare_handwritten", "T", T), integer("compare_handwritten", "N", N)
     options = Options(seed, 1, False, rtol, atol, function="compare_handwritten")
     automatic, layer, window = _sides(cell, handwritten, T, N, np.random.default_rng(seed))
-    by = getattr(handwritten, "__name__", type(handwritten).__name__)
+    by = _name(handwritten)
     oracle = ComplexStep(0.0, 0.0, name="automatic gradient")
     runs: dict[int, list[QuantityResult]] = {1: [], T: []}
     failures: list[str] = []
@@ -153,6 +153,13 @@ def compare_handwritten(
         causes=tuple(causes(automatic, layer, window, in_one_step, over_time)),
         reproducer=f"compare_handwritten({type(cell).__name__}(...), {by}, T={T}, N={N}, seed={seed})",
     ).or_raised(check)
+
+
+def _name(handwritten: object) -> str:
+    """Return the name of a class or function, of an object's class, or those of a pair of functions."""
+    if isinstance(handwritten, tuple):
+        return f"({', '.join(map(_name, handwritten))})"
+    return str(getattr(handwritten, "__name__", type(handwritten).__name__))
 
 
 def _sides(

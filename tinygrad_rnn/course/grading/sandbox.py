@@ -38,6 +38,9 @@ _NOT_UTF8 = Text(
 )
 
 
+NOTEBOOK = Text("is a notebook: save it as a .py file", "是笔记本：请另存为 .py 文件")
+
+
 def grade_file(chosen: Lesson, path: Path, seconds: float = 10.0, memory: int = 2048) -> list[Grade]:
     """Grade a file in a process of its own.
 
@@ -72,9 +75,9 @@ def grade_file(chosen: Lesson, path: Path, seconds: float = 10.0, memory: int = 
             result = Path(folder, f"{len(grades)}.json")
             stopped = _graded(chosen, len(grades), path, result, seconds, memory)
             if not result.exists():  # the file itself was not read to its end
-                return _failed(chosen, stopped)
+                return failed(chosen, stopped)
             grades += [_read(json.loads(line)) for line in result.read_text(encoding="utf-8").splitlines()]
-            grades += _failed(chosen, stopped)[len(grades) :][:1]
+            grades += failed(chosen, stopped)[len(grades) :][:1]
     return grades
 
 
@@ -116,7 +119,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _failed(chosen: Lesson, what: Text) -> list[Grade]:
+def failed(chosen: Lesson, what: Text) -> list[Grade]:
+    """Return the grades of a file that cannot be graded, with the reason."""
     return [Grade(exercise.name, False, None, (Finding("", what),)) for exercise in chosen.exercises]
 
 
@@ -165,7 +169,7 @@ def main(number: str, first: str, path: str, result: str, seconds: str, memory: 
     except MemoryError:
         os._exit(_OUT_OF_MEMORY)
     except BaseException as error:  # whatever the file does, sys.exit included
-        grades = _failed(chosen, _not_read(error, path))[int(first) :]
+        grades = failed(chosen, _not_read(error, path))[int(first) :]
     else:
         names = {name for name, part in written.items() if getattr(part, "__module__", None) == "submission"}
         own = sorted(names - {exercise.name for exercise in chosen.exercises})

@@ -36,15 +36,15 @@ LESSONS: tuple[Lesson, ...] = tuple(
 """In their order."""
 
 
-def lesson(number: int) -> Lesson:
-    """Return a lesson by its number.
+def lesson(number: int, function: str = "lesson") -> Lesson:
+    """Return a lesson by its number; `function` is what the user called, for messages.
 
     Raises:
         ConfigError: if there is none.
     """
-    number = integer("lesson", "number", number)
+    number = integer(function, "number", number)
     for one in LESSONS:
         if one.number == number:
             return one
     known = ", ".join(str(one.number) for one in LESSONS)
-    raise ConfigError(f"lesson: there is no lesson {number}; there are {known}")
+    raise ConfigError(f"{function}: there is no lesson {number}; there are {known}")

@@ -11,7 +11,7 @@ import numpy as np
 
 from ...engine.autograd import grad
 from ...engine.tape import Array
-from ...engine.tensor import Tensor, tensor
+from ...engine.tensor import Tensor, described, tensor
 from ...engine.tree import flatten, rebuild
 from ...nn.cells import Cell
 from ...nn.module import Module
@@ -106,12 +106,11 @@ class Layer:
         state, hs, dxs, parts = window.state, [], [], []
         for t, step in enumerate(codes):
             state = self._called("forward", step.forward, [window.xs[:, t], *state], len(state))
+            _check_shapes("forward: expected a state of", window.state, state)
             hs.append(state[0])
         dstate = [np.zeros_like(window.dhs[:, 0]), *window.dlast]
         for t, step in reversed(list(enumerate(codes))):
-            wanted, got = ([np.shape(part) for part in nest] for nest in (state, dstate))
-            if got != wanted:
-                raise ByHandError(f"backward: expected dx, then gradients of the state of shapes {wanted}, got {got}")
+            _check_shapes("backward: expected dx, then gradients of the state of", state, dstate)
             dstate[0] = dstate[0] + window.dhs[:, t]
             dx, *dstate = self._called("backward", step.backward, dstate, 1 + len(dstate))
             dxs.append(dx)
@@ -146,8 +145,10 @@ class Layer:
         if len(found) != count:
             raise ByHandError(f"{name}: expected it to return {count} arrays, got {len(found)}")
         made = [np.array(part) for part in found]
-        if any(part.dtype.kind not in "biufc" for part in made):
-            raise ByHandError(f"{name}: expected it to return arrays of numbers, got {[type(part) for part in found]}")
+        if any(part.dtype.kind not in "biuf" for part in made):
+            pairs = zip(found, made, strict=True)
+            got = [f"{new.dtype} {new.shape}" if new.ndim else type(part).__name__ for part, new in pairs]
+            raise ByHandError(f"{name}: expected it to return arrays of real numbers, got {', '.join(got)}")
         return made
 
     def _gradients(self, code: Code) -> dict[str, Array]:
@@ -180,6 +181,12 @@ class Automatic(Layer):
 
     def _called(self, name: str, function: Callable[..., object], arrays: Sequence[Array], count: int) -> list[Array]:
         return list(cast("Sequence[Array]", function(*arrays)))  # an error of the cell is not a finding
+
+
+def _check_shapes(what: str, state: Sequence[Array], given: Sequence[Array]) -> None:
+    wanted, got = ([np.shape(part) for part in nest] for nest in (state, given))
+    if got != wanted:
+        raise ByHandError(f"{what} shapes {wanted}, got {got}")
 
 
 def _started(code: Code, state: Sequence[Array]) -> bool:
@@ -218,12 +225,17 @@ def as_layer(handwritten: object, weights: Arrays) -> Layer:
     if hasattr(handwritten, "forward") and not isinstance(handwritten, type):
         code: object = copy.deepcopy(handwritten)
     elif callable(handwritten):
-        code = handwritten(*map(np.array, weights.values()))
+        code = _made(handwritten, weights)
     else:
         raise TypeError(
             f"compare_handwritten: handwritten is a {type(handwritten).__name__}; expected a layer with forward "
             "and backward, a class or function that makes one from the weights, or a pair (forward, backward)"
         )
+    for method in ("forward", "backward"):
+        if not callable(getattr(code, method, None)):
+            raise TypeError(
+                f"compare_handwritten: {type(code).__name__} has no method {method}; see `compare_handwritten`"
+            )
     params = getattr(code, "params", None)
     if params is None or len(params) != len(weights):
         raise ValueError(
@@ -231,13 +243,29 @@ def as_layer(handwritten: object, weights: Arrays) -> Layer:
             f"{'none' if params is None else len(params)}"
         )
     for held, (name, value) in zip(params, weights.items(), strict=True):
-        if held.shape != value.shape or held.dtype != value.dtype:
+        if not isinstance(held, np.ndarray) or held.shape != value.shape or held.dtype != value.dtype:
+            found = f"an array of {held.dtype} {held.shape}" if isinstance(held, np.ndarray) else described(held)
             raise ValueError(
-                f"compare_handwritten: params holds an array of {held.dtype} {held.shape} where {name} of float64 "
+                f"compare_handwritten: params holds {found} where {name} of float64 "
                 f"{value.shape} is expected; build the layer of float64 arrays in the order {', '.join(weights)}"
             )
         held[...] = value
     return Layer(cast(Code, code), weights)
+
+
+def _made(handwritten: Callable[..., object], weights: Arrays) -> object:
+    """Return what a class or a function makes of the weights."""
+    try:
+        inspect.signature(handwritten).bind(*weights)
+    except ValueError:  # it has no signature
+        pass
+    except TypeError as error:
+        name = getattr(handwritten, "__name__", type(handwritten).__name__)
+        raise TypeError(
+            f"compare_handwritten: {name} is called with the cell's {len(weights)} weights, {', '.join(weights)}, and "
+            f"does not take them: {error}"
+        ) from error
+    return handwritten(*map(np.array, weights.values()))
 
 
 def _parts(result: object) -> list[object]:

@@ -58,6 +58,8 @@ class Checkpoints:
     force: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.folder, str | os.PathLike):
+            raise ConfigError(f"Checkpoints: folder must be a path, got {self.folder!r}")
         integer("Checkpoints", "every", self.every, low=0)
         integer("Checkpoints", "keep", self.keep)
 

@@ -130,6 +130,9 @@ class Measure:
     ) -> None:
         self._group = Group() if group is None else group
         self.model, self._metrics = model, dict(instance(name, "metrics", metrics or {}, Mapping))
+        for key, metric in self._metrics.items():
+            if not callable(metric):
+                raise ConfigError(f"{name}: metrics[{key!r}] must be a function(model, batch), got {metric!r}")
         objective = loss if isinstance(loss, Objective) else Objective(loss)
         self.replayed = Replayed(name, partial(_outcome, objective, model), compiled=compiled, executor=executor)
 

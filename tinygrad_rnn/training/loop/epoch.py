@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import numpy as np
 from ...checks import generator, instance, integer
 from ...engine.tensor import shape_of
 from ...engine.tree import flatten
-from ...errors import CorpusError, NonFiniteError
+from ...errors import ConfigError, CorpusError, NonFiniteError
 from ...metrics import Metric, merged
 from ...nn.cells import State
 from ...nn.module import Module
@@ -94,6 +95,10 @@ class Totals:
 
     def take(self, means: Mapping[str, float | Metric], weight: float) -> None:
         """Add means over `weight` elements, and metrics."""
+        if not 0 <= weight < math.inf:
+            raise ConfigError(
+                f'loss: "weight" among the metrics, the number of elements, must be finite and 0 or more, got {weight}'
+            )
         self.weight += weight
         for name, mean in means.items():
             if isinstance(mean, Metric):
@@ -104,6 +109,10 @@ class Totals:
     @property
     def means(self) -> dict[str, float]:
         """Name to mean, over all of it, or to the value of a metric."""
+        if self.sums and not self.weight:
+            raise ConfigError(
+                'loss: "weight" among the metrics is 0 in all batches, so nothing counts, and the mean is undefined'
+            )
         means = {name: total / self.weight for name, total in self.sums.items()}
         return means | {name: metric.value for name, metric in self.metrics.items()}
 
