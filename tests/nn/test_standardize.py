@@ -1,5 +1,7 @@
 """Standardizing: mean 0, deviation 1, there and back, as a part of a model."""
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -87,3 +89,20 @@ def test_it_is_saved_with_a_model():
 def test_what_does_not_fit(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 7.7, 1e9 + 0.1])
+@pytest.mark.parametrize("count", [1, 3, 1001])
+def test_a_feature_that_does_not_vary_is_divided_by_1(value, count):
+    """The mean of equal numbers is off by a rounding, and so is their deviation from it."""
+    assert tr.Standardize(1).fit(np.full((count, 1), value)).deviation.tolist() == [1.0]
+
+
+def test_a_mean_that_is_too_large_for_the_dtype_is_said():
+    times = 1.7e9 + 60.0 * np.arange(100)[:, None]
+    with pytest.warns(RuntimeWarning, match="the mean of feature 1, 1.7e.09, is too large for float32"):
+        tr.Standardize(2).fit(np.hstack([times - times[0], times]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tr.Standardize(1, dtype=np.float64).fit(times)
+        tr.Standardize(2).fit(np.hstack([times - times[0], np.full_like(times, 1.7e9)]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import cast
 
@@ -52,6 +53,9 @@ class Standardize(Module):
         Raises:
             ShapeError: if the last axis is not D, or a feature has no values.
             DTypeError: if they are not real numbers.
+
+        Warns:
+            RuntimeWarning: if the dtype is too coarse for the deviation of a feature, as its mean is so large.
         """
         D = len(self.mean)
         parts = cast("Sequence[Operand]", values) if isinstance(values, list | tuple) else ()
@@ -63,6 +67,9 @@ class Standardize(Module):
             raise ShapeError(f"Standardize.fit: feature {int(counts.argmin())} of {D} has no finite values")
         mean = np.where(known, rows, 0).sum(axis=0) / counts
         deviation = np.sqrt(np.square(np.where(known, rows, mean) - mean).sum(axis=0) / counts)
+        low, high = np.where(known, rows, np.inf).min(axis=0), np.where(known, rows, -np.inf).max(axis=0)
+        deviation = np.where(low < high, deviation, 0)  # the mean of equal numbers is off by a rounding
+        self._warn_if_coarse(mean, deviation)
         self.mean = mean.astype(self.mean.dtype)
         self.deviation = np.where(deviation > 0, deviation, 1).astype(self.mean.dtype)
         return self
@@ -85,6 +92,19 @@ class Standardize(Module):
         """Return y * deviation + mean: numbers in the units of the data."""
         self._check("Standardize.inverse", shape_of(y))
         return as_value(y) * self._over(self.deviation) + self._over(self.mean)
+
+    def _warn_if_coarse(self, mean: Array, deviation: Array) -> None:
+        """Warn where a step from one number to the next, at the mean, is more than a hundredth of the deviation."""
+        dtype = self.mean.dtype
+        coarse = np.flatnonzero((np.abs(mean) * np.finfo(dtype).eps > 0.01 * deviation) & (deviation > 0))
+        if len(coarse):
+            k = int(coarse[0])
+            warnings.warn(
+                f"Standardize.fit: the mean of feature {k}, {mean[k]:.6g}, is too large for {dtype} beside its "
+                f"deviation, {deviation[k]:.3g}; subtract a constant from the data first, as from seconds since 1970",
+                RuntimeWarning,
+                stacklevel=3,
+            )
 
     def _rows(self, values: Operand) -> Array:
         array = as_numbers(values, "Standardize.fit: values")
