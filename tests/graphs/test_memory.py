@@ -98,3 +98,22 @@ def test_the_rolled_view_has_one_region_for_the_cell(cell):
     assert all(abs(home.x - box.x) < home.width / 2 for box in scene.boxes if box.kind == "delay")
     assert "state M 2×3×4" in scene.subtitle
     assert list(faults(scene)) == []
+
+
+class Written(Memory):
+    """A cell whose weights of reading say where it writes, too."""
+
+    def __call__(self, x, state):
+        h, M, used = state
+        a = tr.softmax((M @ h[:, :, None])[:, :, 0], axis=-1)
+        h = np.tanh(x @ self.Wx + (a[:, None] @ M)[:, 0] @ self.Wc)
+        return h, (h, 0.9 * M + a[:, :, None] * h[:, None], used)
+
+
+@pytest.mark.parametrize(("view", "depth"), [("unrolled", 1), ("rolled", 1), ("rolled", 2)])
+def test_what_is_written_with_the_weights_belongs_to_the_cell(view, depth):
+    scene = scene_of(Written(), view=view, depth=depth)
+    assert list(faults(scene)) == []
+    if depth == 1:
+        reads = {box.title: box.rows[0].text for box in scene.boxes if box.title.startswith("a_")}
+        assert set(reads.values()) == {"softmax(M·h)·M"}

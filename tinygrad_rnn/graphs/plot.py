@@ -135,9 +135,7 @@ def _draw(found: Mapping[str, Norms], path: str | os.PathLike[str] | None, axes:
             looks = _LOOKS[number if number < 2 else 2 + number % 2]
             axes.semilogy(steps, values, label=label, color=_COLOURS[place % len(_COLOURS)], **looks)
             stops = [t for t in steps if t > 1 and norms[state][t - 1] > 0 and norms[state][t - 2] == 0]
-            (line,) = axes.plot(
-                stops, [values[t - 1] for t in stops], "|", markersize=16, markeredgewidth=2, color="#dc2626"
-            )
+            (line,) = axes.plot(stops, [values[t - 1] for t in stops], "|", ms=16, mew=2, color="#dc2626")
             stopped = line if stops else stopped
     which = "the last step's loss" if losses == "last" else "the sum of all losses"
     if stopped is not None:

@@ -25,6 +25,7 @@ _SYMBOLS: tuple[tuple[type[ForwardPolicy] | tuple[type[ForwardPolicy], ...], str
     (UORO, "s wᵀ", "the influence as one product of two vectors"),
     (KroneckerFactored, "u⊗A", "the influence as Kronecker products"),
     (ForwardGradient, "J v", "the tangent in one direction of the parameters"),
+    (ForwardPolicy, "carry", "a policy's own numbers"),
 )
 
 
@@ -47,8 +48,7 @@ class Credit(NamedTuple):
 
     def facts(self, step: int) -> list[str]:
         """Return the lines of a tooltip about what a step, counted from 0, passes on."""
-        norm = f"{self.norms[step]:.3g}"
-        return [f"carried forward: {self.name}", f"numbers: {self.sizes[step]:,}", f"norm: {norm}"]
+        return [f"carried forward: {self.name}", f"numbers: {self.sizes[step]:,}", f"norm: {self.norms[step]:.3g}"]
 
 
 def carry_forward(policy: ForwardPolicy, step: Step, T: int, state: object, parameters: Mapping[str, Tensor]) -> Credit:
@@ -66,18 +66,13 @@ def carry_forward(policy: ForwardPolicy, step: Step, T: int, state: object, para
     recurrence = ForwardRecurrence(
         lambda ts, before: step(int(np.asarray(ts)[0, 0]), before), parameters, policy, state
     )
-    updates: list[Update] = []
-    sizes, norms = [], []
+    updates, sizes, norms = list[Update](), list[int](), list[float]()
     for t in range(T):
         updates += recurrence.feed(np.array([[t]]))
         carried = [np.asarray(part) for part in flatten(recurrence.carry)]
         sizes.append(sum(part.size for part in carried))
         norms.append(math.hypot(*(float(np.linalg.norm(part)) for part in carried)))
-    rest = recurrence.finish()
-    updates += [] if rest is None else [rest]
+    updates += [rest] if (rest := recurrence.finish()) is not None else []
     gradients = {name: np.sum([update.gradients[name] for update in updates], axis=0) for name in parameters}
-    symbol, name = next(
-        ((symbol, name) for kind, symbol, name in _SYMBOLS if isinstance(policy, kind)),
-        ("carry", "a policy's own numbers"),
-    )
+    symbol, name = next((symbol, name) for kind, symbol, name in _SYMBOLS if isinstance(policy, kind))
     return Credit(symbol, name, tuple(sizes), tuple(norms), gradients)

@@ -145,8 +145,7 @@ def _walk(graph: Graph, starts: tuple[Place, ...], observe: Observer[Array]) -> 
     if not graph.passes or starts != graph.losses:
         _pull(starts, observe)
         return
-    found: dict[Use, Array] = {}
-    own: dict[Use, Array] = {}
+    found, own = dict[Use, Array](), dict[Use, Array]()
     _pull(starts, lambda node, number, cotangent: own.update({(node, number): cotangent}))
     for one in graph.passes:
 

@@ -249,14 +249,25 @@ class Dataflow:
                 waiting = [node]
                 while waiting:  # up to the product with the weights, and its sum
                     for reader in self.readers.get(waiting.pop(), ()):
-                        recorded = [edge for edge in self.inputs[reader] if edge.source is not None]
-                        weighs = reader.name in _MIXING and not self.has_weights(reader)
                         mixed = any(other.name in ("matmul", "sum") for other in found)
-                        if not mixed and ((weighs and len(recorded) <= 2) or reader.name in MOVING):
+                        if not mixed and (reader.name in MOVING or self._mixes(reader, found)):
                             found.add(reader)
                             waiting.append(reader)
                 if any(len(self.sources(other)) == 2 for other in found):
                     yield self.served_alone(found, fits)
+
+    def _mixes(self, product: Node, found: set[Node]) -> bool:
+        """Return whether weights are multiplied with one other operand, which is not made of what they have mixed."""
+        recorded = [edge.source for edge in self.inputs[product] if edge.source is not None]
+        if product.name not in _MIXING or self.has_weights(product) or len(recorded) > 2:
+            return False
+        waiting = [source for source in recorded if source not in found]
+        while waiting:
+            source = waiting.pop()
+            if source in found:
+                return False
+            waiting += [before for before in self.sources(source) if before.id >= min(node.id for node in found)]
+        return True
 
     def _is_softmax(self, node: Node) -> bool:
         (source,) = self.sources(node)[:1] or [node]

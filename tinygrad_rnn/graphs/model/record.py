@@ -225,8 +225,7 @@ def _run_whole(target: Callable[..., object], example: Sequence[object]) -> list
     for part in flatten(target(*example)):
         if isinstance(part, Tensor) and part.node is not None:
             return [np.sum(part)]
-    name = type(target).__name__
-    raise DrawingError(f"draw: {name} recorded nothing that requires a gradient; set requires_grad on a leaf")
+    raise DrawingError(f"draw: {type(target).__name__} recorded nothing with a gradient; set requires_grad on a leaf")
 
 
 def _first(target: object, given: Sequence[object], shape: tuple[int, ...]) -> object:

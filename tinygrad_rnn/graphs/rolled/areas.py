@@ -62,11 +62,10 @@ def areas_of(
     members: dict[_Key, list[str]] = {}
     for id, key in keys.items():
         members.setdefault(key, []).append(id)
-    reads = _reads(keys, edges)
     cells = [key for key in members if isinstance(key[0], Kind) and key[0].role == "cell"]
     return [
         Area(_label(key, cells, blocks), tuple(sorted(members[key])), key in cells, key[1])
-        for cycle in cycles(reads)
+        for cycle in cycles(_reads(keys, edges))
         for key in cycle
     ]
 

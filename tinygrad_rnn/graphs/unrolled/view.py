@@ -218,8 +218,7 @@ class _Inside:
         return self.box.x + side * self.box.width / 2, self.canvas.state_y(self.row, port.slot)
 
     def _wire(self, wire: Wire, tail: Box, head: Box) -> None:
-        points = tuple(map(self._put, wire.route))
-        magnitude = wire.magnitude
+        points, magnitude = tuple(map(self._put, wire.route)), wire.magnitude
         if isinstance(wire.head, Port):
             norms, links = self.canvas.norms, self.interior.leaving[wire.head]
             magnitude = _together(norms[link] * abs(self.canvas.factor(link)) for link in links if link in norms)
