@@ -182,7 +182,7 @@ BUDGET = {
     "training": 7548,
     "graphs": 6500,
     "pictures": 2599,
-    "engine": 3548,
+    "engine": 3580,
     "data": 2978,
     "handwritten": 2210,
     "testing": 3635,

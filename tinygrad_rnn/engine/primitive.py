@@ -32,8 +32,9 @@ from ..errors import UnsupportedError
 from .arrays import as_numbers, frozen
 from .explain import explained
 from .operands import arrays_in, has_tensor
+from .sites import call_site, describe_site
 from .table import Function, implements
-from .tape import Array, Attributes, Context, Edge, Kept, Node, Spec, call_site, check_finite, context, describe_site
+from .tape import Array, Attributes, Context, Edge, Kept, Node, Spec, check_finite, context
 from .tensor import Operand, Tensor, Value, wrap
 from .types import Numbers
 

@@ -11,11 +11,9 @@ This module knows nothing of Tensors.
 from __future__ import annotations
 
 import itertools
-import sys
 import weakref
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from types import CodeType
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
@@ -24,6 +22,7 @@ from numpy.typing import DTypeLike, NDArray
 from ..checks import integer
 from ..errors import ConfigError, NonFiniteError
 from .modes import Mode
+from .sites import call_site, describe_site
 
 Array: TypeAlias = NDArray[Any]
 
@@ -156,32 +155,6 @@ _ids = itertools.count()
 def node_count() -> int:
     """Return a number above the ids of all existing nodes, and below those of all future nodes."""
     return next(_ids)
-
-
-# Frames of these modules are the engine's own; the first one outside is the line that the user wrote.
-_ENGINE = frozenset(
-    f"{__package__}.{name}" for name in ("conversions", "methods", "operands", "primitive", "tape", "tensor", "tree")
-)
-_ENGINE_OPS = f"{__package__.rpartition('.')[0]}.ops"
-
-
-def call_site() -> tuple[CodeType, int]:
-    """Return (code object, line) of the innermost call outside the engine; no frame, so nothing is kept alive."""
-    frame = sys._getframe(2)  # the caller is part of the engine
-    while (outer := frame.f_back) is not None:
-        module = frame.f_globals.get("__name__", "")
-        if module not in _ENGINE and not module.startswith(_ENGINE_OPS):
-            break
-        frame = outer
-    return frame.f_code, frame.f_lineno
-
-
-def describe_site(site: tuple[CodeType, int], step: int | None, names: tuple[str, ...]) -> str:
-    """Return a place of recording as "file.py:12, step 3, in layers.0"."""
-    place = f"{site[0].co_filename}:{site[1]}"
-    if step is not None:
-        place += f", step {step}"
-    return place + (f", in {'.'.join(names)}" if names else "")
 
 
 Watcher = Callable[[Node, tuple[Array, ...]], None]

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from ...engine.tape import Node
 from ...pictures.layout.components import components, cycles
 from .graph import Edge, Graph, Place, Use
-from .names import Site, Spot, maker_of, spots_of
+from .names import SiteKey, Spot, maker_of, spots_of
 from .operations import MOVING, SCALING, Dataflow, Operation, operations_of
 
 
@@ -202,7 +202,7 @@ class _States:
                     for state in self.reached.get(node, ()):
                         depends[state].add(self.number[edge.place])
         found: dict[int, Kind] = {}
-        rows: dict[tuple[str, ...], list[set[Site]]] = {}
+        rows: dict[tuple[str, ...], list[set[SiteKey]]] = {}
         for cycle in cycles(depends):  # dependencies come first
             scope, sites = self.sites[cycle[0]].scope, {self.sites[state] for state in cycle}
             earlier = rows.setdefault(scope, [])

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...engine.tape import Array, Kept, Node, Spec, describe_site, spec_of
+from ...engine.sites import describe_site
+from ...engine.tape import Array, Kept, Node, Spec, spec_of
 from ...engine.tensor import Tensor, described
 from ...engine.walk import ancestors
 from ...errors import GradientError
@@ -304,10 +305,7 @@ class Graph:
         spec, summary = node.specs[index], self.summary(place)
         lines = [f"shape: {shape_text(spec.shape)}", f"dtype: {spec.dtype}"]
         lines += summary.lines if summary is not None else []
-        code, line = node.site
-        file = code.co_filename.replace("\\", "/").rpartition("/")[2]
-        where = describe_site((code, line), None, node.scope).replace(code.co_filename, file, 1)
-        return [*lines, f"recorded: {where}"]
+        return [*lines, f"recorded: {describe_site(node.site, names=node.scope, folder=False)}"]
 
 
 def undone_stack(unstack: Node, edge: Place | None) -> Node | None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import ast
 import linecache
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
+from ...engine.sites import line_of, position_of
 from ...engine.tape import Node
 
 _BINARY: dict[type[ast.operator], str] = {
@@ -27,21 +28,21 @@ _BINARY: dict[type[ast.operator], str] = {
 }
 
 
-class Site(NamedTuple):
-    """The origin of an operation: module, name, and line in a code object (by its id, which hashes faster)."""
+class SiteKey(NamedTuple):
+    """The origin of an operation: module, name, and position in a code object (by its id, which hashes faster)."""
 
     scope: tuple[str, ...]
     name: str
     code: int
-    line: int
+    position: Hashable
 
     @classmethod
-    def of(cls, node: Node) -> Site:
+    def of(cls, node: Node) -> SiteKey:
         """Return where a node was recorded."""
-        return cls(node.scope, node.name, id(node.site[0]), node.site[1])
+        return cls(node.scope, node.name, id(node.site[0]), position_of(node.site))
 
 
-Spot = tuple[Site, int]
+Spot = tuple[SiteKey, int]
 """A site, and how many operations of the same step were recorded there before."""
 
 
@@ -55,10 +56,10 @@ class _Assignment(NamedTuple):
 
 def spots_of(nodes: Iterable[Node]) -> dict[Node, Spot]:
     """Return the spot of each node: its site, and how many nodes of its step were recorded there before."""
-    seen: dict[tuple[int | None, Site], int] = {}
+    seen: dict[tuple[int | None, SiteKey], int] = {}
     spots: dict[Node, Spot] = {}
     for node in nodes:
-        site = Site.of(node)
+        site = SiteKey.of(node)
         seen[node.step, site] = number = seen.get((node.step, site), -1) + 1
         spots[node] = site, number
     return spots
@@ -77,7 +78,7 @@ def names_of(nodes: Iterable[Node]) -> dict[Node, tuple[str, ...]]:
     """
     runs: dict[tuple[_Assignment, object, int | None, tuple[str, ...]], list[Node]] = {}
     for node in sorted(nodes, key=lambda node: node.id):
-        for assigned in _assigned(node.site[0].co_filename, node.site[1]) if node.operation is not None else ():
+        for assigned in _assigned(node.site[0].co_filename, line_of(node.site)) if node.operation is not None else ():
             if assigned.operation == node.name and len(assigned.targets) == len(node.specs):
                 runs.setdefault((assigned, node.site[0], node.step, node.scope), []).append(node)
     found: dict[Node, tuple[str, ...]] = {}

@@ -7,7 +7,6 @@ of the last step alone, such as an output layer that reads only the last state, 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
@@ -15,6 +14,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from ...engine.sites import describe_site
 from ...engine.tape import Node
 from .graph import Edge, Graph, Use
 from .operations import Operation
@@ -278,8 +278,7 @@ def _difference(
         if op is None:
             return "nothing more"
         shape = "x".join(map(str, op.node.specs[0].shape)) or "one element"
-        code, line = op.node.site
-        return f"{op.name} ({shape}, {os.path.basename(code.co_filename)}:{line})"  # noqa: PTH119 (a name, not a file)
+        return f"{op.name} ({shape}, {describe_site(op.node.site, folder=False)})"
 
     if wiring:
         return f"step t = {step + 1} differs from t = {reference + 1}: {said(mine)} reads other results there"

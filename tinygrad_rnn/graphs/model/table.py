@@ -9,13 +9,14 @@ from functools import cached_property
 
 import numpy as np
 
+from ...engine.sites import line_of
 from ...engine.tape import Kept, Node, Spec
 from ...errors import DrawingError
 from ...pictures.layout.components import cycles
 from .blocks import Block, Blocks, Kind, Link
 from .constants import Constants
 from .graph import Graph, Place, Use, spec_of_kept
-from .names import Site, operand_name
+from .names import SiteKey, operand_name
 
 SHOWN = 8  # columns; if there are more steps, the middle ones are left out
 
@@ -255,12 +256,12 @@ def _name(rows: Iterable[Row], table: Table) -> None:
     """Name the rows: states by the program's own variables, outputs y, lookups e, attentions a, losses ℓ."""
     graph, readers = table.graph, _reader_names(table)
     # Of two layers that the same lines recorded, only one has names: these are for both.
-    names = {Site.of(node)[1:]: graph.names[node] for node in graph.nodes if node in graph.names}
+    names = {SiteKey.of(node)[1:]: graph.names[node] for node in graph.nodes if node in graph.names}
     letters: Counter[str] = Counter()
     for row in rows:
         if row.role == "cell":
             states = max((block.states for block in row.blocks.values()), key=len)
-            given = (graph.names.get(node) or names.get(Site.of(node)[1:]) for node, _ in states)
+            given = (graph.names.get(node) or names.get(SiteKey.of(node)[1:]) for node, _ in states)
             called = [name[index] if name else "" for name, (_, index) in zip(given, states, strict=True)]
             read = [readers.get((row, slot), "") for slot in range(len(states))]
             variables = {name for node, _ in states for name in node.site[0].co_varnames}
@@ -282,7 +283,7 @@ def _reader_names(table: Table) -> dict[tuple[Row, int], str]:
             continue
         for node, number in link.uses:
             if node.site[0] is link.place[0].site[0]:  # others have names of their own for it
-                name = operand_name(node.site[0].co_filename, node.site[1], node.name, number)
+                name = operand_name(node.site[0].co_filename, line_of(node.site), node.name, number)
                 found.setdefault(state, set()).add(name)
     return {key: min(names - {""}) for key, names in found.items() if len(names - {""}) == 1}
 
