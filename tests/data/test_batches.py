@@ -79,7 +79,7 @@ def test_a_window_is_a_copy_of_a_read_only_corpus() -> None:
 def test_the_shortest_corpus_gives_one_window() -> None:
     assert [xs.shape for xs, _ in OffsetBatches(np.arange(7), 2, 3)] == [(2, 3)]
     with pytest.raises(
-        CorpusError, match=r"values has 6 tokens, but batch_size \* bptt \+ 1 = 2 \* 3 \+ 1 = 7.*longer corpus"
+        CorpusError, match=r"at least batch_size \* bptt \+ 1 = 2 \* 3 \+ 1 = 7 values, got 6; .*longer corpus"
     ):
         OffsetBatches(np.arange(6), 2, 3)
 
@@ -103,7 +103,7 @@ def test_numpy_integers_count_as_integers() -> None:
         (np.int64(3), ShapeError, "got a single number"),
         (["a"] * 20, DTypeError, "expected values of real numbers, got dtype <U1"),
         (np.zeros(20, complex), DTypeError, "complex128"),
-        ([], CorpusError, "values has 0 tokens"),
+        ([], CorpusError, "values, got 0; pass a longer corpus"),
     ],
 )
 def test_ids_of_the_wrong_kind_are_rejected(ids: object, error: type[Exception], message: str) -> None:

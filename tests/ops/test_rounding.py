@@ -87,3 +87,9 @@ def test_a_straight_through_estimate():
 def test_complex_numbers_are_refused_with_a_sentence(f):
     with pytest.raises(tr.DTypeError, match="expected real numbers, got dtype complex128"):
         f(tr.tensor([1j]))
+
+
+@pytest.mark.parametrize("f", [lambda x: x % 1j, lambda x: 1j // x, lambda x: np.fmod(x, 1j)])
+def test_so_are_python_numbers(f):
+    with pytest.raises(tr.DTypeError, match=r"expected real numbers, got dtype complex128 of shape \(\)"):
+        f(tr.parameter([1.0]))

@@ -93,9 +93,8 @@ class OffsetBatches:
         needed, more = self.batch_size * self.bptt + (targets is None), " + 1" if targets is None else ""
         if len(array) < needed:
             raise CorpusError(
-                f"OffsetBatches: values has {len(array)} tokens, but batch_size * bptt{more} = "
-                f"{self.batch_size} * {self.bptt}{more} = {needed} are needed; "
-                "pass a longer corpus, or a smaller batch_size or bptt"
+                f"OffsetBatches: expected at least batch_size * bptt{more} = {self.batch_size} * {self.bptt}{more} = "
+                f"{needed} values, got {len(array)}; pass a longer corpus, or a smaller batch_size or bptt"
             )
         self.stream_length: int = len(inputs) // self.batch_size
         self._used = self.stream_length - (

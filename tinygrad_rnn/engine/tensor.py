@@ -367,7 +367,7 @@ def described(value: object) -> str:
     if isinstance(value, Tensor):
         return f"a {'constant' if value.node is None else 'recorded Tensor'} of shape {value.shape}"
     name = type(value).__name__
-    article = "an" if name[:1].lower() in "aeiou" or isinstance(value, np.ndarray) else "a"
+    article = "an" if name[:1].lower() in "aeiou" or name == "ndarray" else "a"
     return f"{article} {name}" + (f" of shape {value.shape}" if isinstance(value, np.ndarray) else "")
 
 

@@ -28,7 +28,8 @@ def _flat(g: Value) -> Value:
 def _need_real(name: str, *operands: Array) -> None:
     for operand in operands:
         if np.iscomplexobj(operand):
-            raise DTypeError(f"{name}: expected real numbers, got dtype {operand.dtype} of shape {np.shape(operand)}")
+            array = np.asarray(operand)  # perhaps a Python number
+            raise DTypeError(f"{name}: expected real numbers, got dtype {array.dtype} of shape {array.shape}")
 
 
 @primitive(np.floor, analytic=False)
