@@ -112,7 +112,7 @@ class Written(Memory):
 
 @pytest.mark.parametrize(("view", "depth"), [("unrolled", 1), ("rolled", 1), ("rolled", 2)])
 def test_what_is_written_with_the_weights_belongs_to_the_cell(view, depth):
-    scene = scene_of(Written(), view=view, depth=depth)
+    scene = tr.draw(Written(), XS[:, :4], view=view, depth=depth).scene
     assert list(faults(scene)) == []
     if depth == 1:
         reads = {box.title: box.rows[0].text for box in scene.boxes if box.title.startswith("a_")}

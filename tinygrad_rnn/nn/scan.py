@@ -141,9 +141,10 @@ def _one(outputs: object, axis: int) -> object:
 
 def _one_by_one(step: Step, state: State, xs: object, times: range, reverse: bool, axis: int) -> tuple[object, State]:
     """Take the steps in a plain loop."""
-    # Not all T slices for one step: plans for any length need as many values for each T.
-    index = (slice(None),) * axis + (slice(times.start, times.stop),)
-    slices = [unstack(x if x.shape[axis] == len(times) else x[index], axis=axis) for x in flatten(xs)]
+    index = (slice(None),) * axis + (times.start,)
+    # A step that no loop can repeat takes its own slice alone: plans for any length need as many values for each T.
+    alone = len(times) == 1 and not _dtypes(xs) <= _dtypes(state)
+    slices = [(x[index],) if alone else unstack(x, axis=axis)[times.start : times.stop] for x in flatten(xs)]
     outputs: dict[int, list[Value]] = {}
     step_of = _numbering(bool(slices))
     before: object = None
@@ -154,6 +155,12 @@ def _one_by_one(step: Step, state: State, xs: object, times: range, reverse: boo
         outputs[t] = flatten(output)
     columns = zip(*(outputs[t] for t in times), strict=True)
     return rebuild(before, iter([stack(column, axis=axis) for column in columns])), state
+
+
+def _dtypes(nest: object) -> set[np.dtype[np.generic]]:
+    """Return the floating point dtypes in a nest."""
+    dtypes = (getattr(part, "dtype", None) for part in flatten(nest))
+    return {dtype for dtype in dtypes if dtype is not None and dtype.kind in "fc"}
 
 
 class _WholeStep(int):
