@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol, TypeAlias, cast
 
 import numpy as np
 
+from ...checks import fits
 from ...engine.autograd import grad
 from ...engine.tape import Array
 from ...engine.tensor import Tensor, described, tensor
@@ -225,7 +226,13 @@ def as_layer(handwritten: object, weights: Arrays) -> Layer:
     if hasattr(handwritten, "forward") and not isinstance(handwritten, type):
         code: object = copy.deepcopy(handwritten)
     elif callable(handwritten):
-        code = _made(handwritten, weights)
+        if not fits(handwritten, [*weights]):
+            name = getattr(handwritten, "__name__", type(handwritten).__name__)
+            raise TypeError(
+                f"compare_handwritten: {name} is called with the cell's {len(weights)} weights, {', '.join(weights)}, and "
+                "does not take them"
+            )
+        code = handwritten(*map(np.array, weights.values()))
     else:
         raise TypeError(
             f"compare_handwritten: handwritten is a {type(handwritten).__name__}; expected a layer with forward "
@@ -251,21 +258,6 @@ def as_layer(handwritten: object, weights: Arrays) -> Layer:
             )
         held[...] = value
     return Layer(cast(Code, code), weights)
-
-
-def _made(handwritten: Callable[..., object], weights: Arrays) -> object:
-    """Return what a class or a function makes of the weights."""
-    try:
-        inspect.signature(handwritten).bind(*weights)
-    except ValueError:  # it has no signature
-        pass
-    except TypeError as error:
-        name = getattr(handwritten, "__name__", type(handwritten).__name__)
-        raise TypeError(
-            f"compare_handwritten: {name} is called with the cell's {len(weights)} weights, {', '.join(weights)}, and "
-            f"does not take them: {error}"
-        ) from error
-    return handwritten(*map(np.array, weights.values()))
 
 
 def _parts(result: object) -> list[object]:
