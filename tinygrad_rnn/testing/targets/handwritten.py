@@ -229,8 +229,8 @@ def as_layer(handwritten: object, weights: Arrays) -> Layer:
         if not fits(handwritten, [*weights]):
             name = getattr(handwritten, "__name__", type(handwritten).__name__)
             raise TypeError(
-                f"compare_handwritten: {name} is called with the cell's {len(weights)} weights, {', '.join(weights)}, and "
-                "does not take them"
+                f"compare_handwritten: {name} is called with the cell's {len(weights)} weights, {', '.join(weights)}, "
+                "and does not take them"
             )
         code = handwritten(*map(np.array, weights.values()))
     else:
