@@ -131,7 +131,7 @@ def test_another_seed_is_another_model(folder):
         ("train empty.txt", "'empty.txt' is empty"),
         ("train latin.txt", "'latin.txt' is not utf-8 at byte offset 2"),
         ("train short.txt --bptt 5", "tokens"),
-        ("train play.txt --bptt 500", "10001 are needed"),
+        ("train play.txt --bptt 500", "at least batch_size * bptt + 1 = 20 * 500 + 1 = 10001 values"),
         ("train play.txt --bptt 5 --save play.txt/run", "cannot be made"),
         ("train play.txt --bptt 5 --save .", "config.toml exists already"),
         ("train play.txt --save m.PT", "a model file ending with .npz or .safetensors, got 'm.PT'; export writes a"),

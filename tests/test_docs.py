@@ -14,7 +14,7 @@ from printed import assert_prints
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PAGES += sorted((ROOT / "docs" / "course" / "en").glob("*.md"))  # those in Chinese have the same blocks
-LONG = {"jobs.md"}  # it trains five models
+LONG = {"jobs.md", "scale.md"}  # one trains five models, the other compiles with JAX
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

@@ -135,6 +135,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.nightly  # it waits for functions that do not end
 def test_a_folder_of_submissions(folder, capsys):
     (folder / "class" / ".ipynb_checkpoints").mkdir(parents=True)
     Path("class", ".ipynb_checkpoints", "right-checkpoint.py").write_text(RIGHT)

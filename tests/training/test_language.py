@@ -162,7 +162,7 @@ def test_runs_outside_the_main_thread():
 @pytest.mark.parametrize(
     ("train", "held_out", "message"),
     [
-        (TRAIN.split(0.96)[0], HELD_OUT, "21 are needed"),
+        (TRAIN.split(0.96)[0], HELD_OUT, "21 values, got 12"),
         (TRAIN, HELD_OUT.split(0.02)[1], "2 held-out tokens"),
         (TRAIN, load_corpus("other words here " * 9, "word")[1], "different vocabularies"),
     ],
