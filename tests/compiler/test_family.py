@@ -275,9 +275,8 @@ def same_bytes(xs):
 
 
 FUNCTIONS = [
-    same_bytes,
-    *(frozen_mask, frozen_number, branch, frozen_python_number, windows, positions, frozen_start, attention),
-    *(by_hand, two_lengths),
+    *(same_bytes, frozen_mask, frozen_number, branch, frozen_python_number, windows, positions),
+    *(frozen_start, attention, by_hand, two_lengths),
 ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from ..ir.arrays import Shape
 from ..ir.graph import Call, Graph, Rewriter, Value
 from ..ir.operators import TAKE_BACK
 from .common import Operands, before_reshapes, is_outer, maker_of, product, reshaped, rewrite, transposed
@@ -39,10 +40,14 @@ def _of_rows(call: Call, inputs: Operands, new: Rewriter) -> list[Value] | None:
     taken = _taken(inputs[0])
     if taken is None or inputs[1].ndim != 2:
         return None
-    table, ids = product(new, taken.inputs[0], inputs[1]), taken.attrs["indices"]
+    return [product_of_rows(new, taken, inputs[1], call.output.shape)]
+
+
+def product_of_rows(new: Rewriter, taken: Call, W: Value, shape: Shape) -> Value:
+    """Append take(E @ W, ids), in the shape of the product take(E, ids) @ W that it replaces."""
+    table, ids = product(new, taken.inputs[0], W), taken.attrs["indices"]
     specs = [((*ids.shape, table.shape[1]), table.dtype)]
-    found = new.call(taken.operator, [table], taken.attrs, specs).output
-    return [reshaped(new, found, call.output.shape)]
+    return reshaped(new, new.call(taken.operator, [table], taken.attrs, specs).output, shape)
 
 
 def _outer(inputs: Operands, new: Rewriter) -> list[Value] | None:

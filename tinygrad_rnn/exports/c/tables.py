@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from ...compiler.ir.graph import Call, Graph, Rewriter, Value
-from ...compiler.passes.common import Operands, product, reshaped, rewrite
+from ...compiler.passes.common import Operands, rewrite
+from ...compiler.passes.lookups import product_of_rows
 
 
 def multiply_tables(graph: Graph) -> Graph:
@@ -32,9 +33,7 @@ def multiply_tables(graph: Graph) -> Graph:
         taken = looked_up.get(call)
         if taken is None:
             return None
-        table = product(new, taken.inputs[0], inputs[1])
-        specs = [((*taken.attrs["indices"].shape, table.shape[1]), table.dtype)]
-        return [reshaped(new, new.call(taken.operator, [table], taken.attrs, specs).output, call.output.shape)]
+        return [product_of_rows(new, taken, inputs[1], call.output.shape)]
 
     return rewrite(graph, rule)
 
