@@ -92,7 +92,7 @@ def source_of_module(
     elif steps is not None or not stateless:
         x = _example(module, integer("export", "streams", streams), steps)
     if x is None:
-        return Source(partial(_no_example, type(module).__name__), (), (), (), module, saved)
+        return Source(partial(_no_example, module), (), (), (), module, saved)
     assert isinstance(x, np.ndarray)
     if stateless:
         return Source(partial(_without_state, cast(Callable[[Array], object], module)), (x,), ("x",), (), module, saved)
@@ -119,10 +119,16 @@ def _over_time(model: Cell, time_axis: bool | None, xs: Array, state: State) -> 
     return unroll(model, xs, state)
 
 
-def _no_example(name: str) -> NoReturn:
+def _no_example(module: Module) -> NoReturn:
+    name = type(module).__name__
+    if hasattr(module, "vocab_size") or hasattr(module, "input_size"):
+        raise ConfigError(
+            f"export: {name} has no initial_state, so it has no step: pass steps=T (--steps T) for windows of T steps, "
+            "or an example of its input; for one step at a time, export a function of its layers and their state"
+        )
     raise ConfigError(
-        f"export: {name} has neither vocab_size nor input_size, so pass an example of its input: ids (N,), or vectors "
-        "(N, D)"
+        f"export: {name} has neither vocab_size nor input_size: give it the one that it has as an attribute, or pass "
+        "an example of its input: ids (N,), or vectors (N, D)"
     )
 
 

@@ -229,9 +229,9 @@ def bidirectional(
     """
     if context().sliced:
         raise ConfigError(
-            "bidirectional: the sequence comes in slices (from a truncation policy, or step by step from a Stepper), "
-            "but the backward cell starts at the end of the whole sequence; use Full() on whole sequences, or "
-            "cut_every= of bidirectional itself"
+            "bidirectional: the sequence comes in slices (from a truncation policy, or step by step from a Stepper or "
+            "an export), but the backward cell starts at the end of the whole sequence; use Full() on whole sequences, "
+            "cut_every= of bidirectional itself, or steps= of the export"
         )
     sequence, N, T = _sequence("bidirectional", xs, forward)
     cut_every = _checked_interval("bidirectional", cut_every)

@@ -21,7 +21,7 @@ from ...compiler.plans.layout import make_plan
 from ...engine.tape import Array
 from ...errors import UnsupportedError
 from ..program import Port, Program
-from .checks import without_checks
+from .checks import without_checks, without_negatives
 from .reduce import with_known_calls
 
 SECTION = "tinygrad_rnn"
@@ -93,6 +93,7 @@ def image_of(program: Program, what: str) -> Image:
             raise UnsupportedError(
                 f"export: {what} knows the dtypes {', '.join(_DTYPES)}; {port.name} is of {port.dtype}: convert it"
             )
+    natural = set(without_negatives(program.graph))
     plan = make_plan(with_known_calls(without_checks(program.graph)), frozenset(one.input for one in program.carried))
     for instruction, _ in plan.flat():
         _copy_bits(instruction)
@@ -125,7 +126,10 @@ def image_of(program: Program, what: str) -> Image:
         "version": 1,
         "records": records,
         "bases": [arena, *(places[id(buffer)] for buffer in encoded.buffers)],
-        "inputs": _ports(program.inputs, slots, places),
+        "inputs": [
+            {**row, "natural": True} if port.value in natural else row
+            for port, row in zip(program.inputs, _ports(program.inputs, slots, places), strict=True)
+        ],
         "outputs": _ports(program.outputs, plan.outputs, places),
         "weights": weights,
         "carried": [

@@ -2,6 +2,7 @@
 
 const ARRAYS = { float32: Float32Array, float64: Float64Array, int64: BigInt64Array, bool: Uint8Array };
 const NUMBERS = ["number", "bigint", "boolean"];
+const OUT_OF_RANGE = "step: an id is out of range; the state is as it was before";
 const SECTION = "tinygrad_rnn";
 const LINE = 64; // bytes; every array begins at a multiple of it
 
@@ -44,7 +45,7 @@ class Model {
     this.#take(this.inputs, given, "step", true);
     for (const replay of this.#replays) {
       const failed = this.#exports.tinygrad_rnn_replay(...replay);
-      if (failed >= 0) throw new RangeError("step: an id is out of range; the state is as it was before");
+      if (failed >= 0) throw new RangeError(OUT_OF_RANGE);
     }
     for (const { input, output } of this.#table.carried) {
       const [to, from] = [this.#table.inputs[input], this.#table.outputs[output]];
@@ -113,6 +114,7 @@ class Model {
       );
     }
     if (port.dtype === "int64" && !(parts instanceof BigInt64Array)) parts = Array.from(parts, (part) => BigInt(part));
+    if (port.natural && parts.some((part) => part < 0)) throw new RangeError(OUT_OF_RANGE); // it would count from the end
     view.set(parts);
   }
 }
