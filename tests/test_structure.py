@@ -188,7 +188,7 @@ BUDGET = {
     "testing": 3599,
     "compiler": 12787,
     "truncation": 2513,
-    "credit": 3528,
+    "credit": 3622,
     "exports": 9500,
     "course": 4000,
     "parallel": 1060,
