@@ -89,18 +89,18 @@ def test_a_cell_of_ones_own():
 @pytest.mark.parametrize(
     ("handwritten", "error", "words"),
     [
-        (3, TypeError, "expected a layer with forward and backward"),
-        (hw.RNN(np.ones((2, 4)), np.ones((4, 4)), np.ones(4)), ValueError, r"float64 \(2, 4\) where Wx .* \(3, 4\)"),
+        (3, TypeError, "must be a layer with forward and backward, .* got an int"),
+        (hw.RNN(np.ones((2, 4)), np.ones((4, 4)), np.ones(4)), ValueError, r"\(3, 4\), got float64 \(2, 4\)"),
         (
             hw.RNN(*(np.ones(s, np.float32) for s in ((3, 4), (4, 4), 4))),
             ValueError,
             "build the layer of float64 arrays",
         ),
         (lambda Wx, Wh, b: hw.TimeEmbedding(Wx), ValueError, "expected params to hold 3 arrays"),
-        (lambda Wx: hw.RNN(Wx, Wx, Wx), TypeError, "the cell's 3 weights, Wx, Wh, b, and does not take them"),
+        (lambda Wx: hw.RNN(Wx, Wx, Wx), TypeError, "must take the cell's 3 weights, Wx, Wh, b, as its"),
         (lambda *weights: type("Half", (), {"forward": len})(), TypeError, "Half has no method backward"),
         (lambda *weights: None, TypeError, "NoneType has no method forward"),
-        (lambda Wx, Wh, b: listed(hw.RNN(Wx, Wh, b)), ValueError, "params holds a list where Wx of float64"),
+        (lambda Wx, Wh, b: listed(hw.RNN(Wx, Wh, b)), ValueError, "params to hold Wx, .*, got a list"),
     ],
 )
 def test_what_cannot_be_compared(handwritten, error, words):

@@ -147,7 +147,7 @@ STEP_FAULTS = {
         "make it equal",
     ),
     "grads accumulate": (StudentRNN, {"put": piled_up}, set(), "grads accumulate"),
-    "dy changed": (StudentRNN, {"da": in_place}, set(), "backward changes an array that it was given"),
+    "dy changed": (StudentRNN, {"da": in_place}, set(), "backward writes into an array that it was given"),
     "raises": (StudentRNN, {"dh": lambda self, da, Wh: da @ Wh.T[:2]}, set(), "backward raised ValueError: matmul"),
     "dh not returned": (
         StudentRNN,

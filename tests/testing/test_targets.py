@@ -178,7 +178,7 @@ def step(xs, h):
             r"no floating point Tensor that depends .* \(x\)",
         ),
         (lambda: check_grads(lambda x: x.data * 2, normal(2)), tr.GradientError, "not with their .data"),
-        (lambda: check_grads(lambda x: x, np.array([1, np.nan])), tr.NonFiniteError, r"x, of shape \(2,\), has values"),
+        (lambda: check_grads(lambda x: x, np.array([1, np.nan])), tr.NonFiniteError, r"x \(2,\) has values that"),
         (
             lambda: check_grads(np.log, np.zeros(2)),
             tr.NonFiniteError,
@@ -222,7 +222,7 @@ def step(xs, h):
         (lambda: check_grads(np.tanh, normal(2), truncation=tr.Full()), tr.ConfigError, "needs a cell with xs"),
         (lambda: check_grads(step, normal(2, 3), normal(2), truncation=tr.Full()), tr.ConfigError, "parameters={name:"),
         (lambda: under(tr.Full(), cell=cell_of(tr.RNNCell), order=2), tr.ConfigError, "use unroll with cut_every="),
-        (lambda: under(tr.Full(), cell=Plain()), tr.DTypeError, "has no parameters, so truncation changes nothing"),
+        (lambda: under(tr.Full(), cell=Plain()), tr.DTypeError, "has no parameters, so nothing is truncated"),
         (lambda: under(Upper()), tr.ConfigError, r"triangular \(T, T\) = \(5, 5\) matrix, got entries above the d"),
         (lambda: under(Misplaced()), tr.ConfigError, "Misplaced: scale.. is not 1 at edge"),
         (lambda: check_grads(model_of(), IDS[0], IDS[0], truncation=tr.Full()), tr.ShapeError, "ids and targets"),

@@ -135,7 +135,7 @@ def _reference_name(case: Case) -> str:
 def values(case: Case) -> str:
     """Compare the outputs with the reference."""
     if case.reference is None:
-        raise NotApplicableError("no reference=, and it stands for no NumPy function")
+        raise NotApplicableError("no reference=, and it implements no NumPy function")
     agree(case.forward(), case.forward(case.reference), "value")
     return f"as {_reference_name(case)}"
 

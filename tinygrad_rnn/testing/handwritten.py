@@ -18,7 +18,7 @@ from .diagnose.hints import hint
 from .judge import Judge, Options
 from .oracles import ComplexStep
 from .report import LeafResult, Report
-from .targets.base import renew
+from .targets.base import name_of, renew
 from .targets.handwritten import Automatic, ByHandError, HandwrittenEvaluation, Layer, Window, as_layer
 
 
@@ -54,8 +54,8 @@ class QuantityResult(LeafResult):
 class HandwrittenReport(Report[QuantityResult]):
     """The outcome of `compare_handwritten`.
 
-    `causes` are the possible mistakes, as far as the numbers show them. A failure is an error that was raised, an input
-    that was changed, or grads that accumulate.
+    `causes` are the possible mistakes, as far as the numbers show them. A failure is an error that was raised, an
+    argument that was written into, or grads that accumulate.
     """
 
     causes: tuple[str, ...] = ()
@@ -130,7 +130,7 @@ def compare_handwritten(
     T, N = integer("compare_handwritten", "T", T), integer("compare_handwritten", "N", N)
     options = Options(seed, 1, False, rtol, atol, function="compare_handwritten")
     automatic, layer, window = _sides(cell, handwritten, T, N, np.random.default_rng(seed))
-    by = _name(handwritten)
+    by = name_of(handwritten)
     oracle = ComplexStep(0.0, 0.0, name="automatic gradient")
     runs: dict[int, list[QuantityResult]] = {1: [], T: []}
     failures: list[str] = []
@@ -153,13 +153,6 @@ def compare_handwritten(
         causes=tuple(causes(automatic, layer, window, in_one_step, over_time)),
         reproducer=f"compare_handwritten({type(cell).__name__}(...), {by}, T={T}, N={N}, seed={seed})",
     ).or_raised(check)
-
-
-def _name(handwritten: object) -> str:
-    """Return the name of a class or function, of an object's class, or those of a pair of functions."""
-    if isinstance(handwritten, tuple):
-        return f"({', '.join(map(_name, handwritten))})"
-    return str(getattr(handwritten, "__name__", type(handwritten).__name__))
 
 
 def _sides(
@@ -216,7 +209,7 @@ def _located(result: QuantityResult, evaluation: HandwrittenEvaluation, judge: J
 def _repeated(layer: Layer, window: Window) -> list[str]:
     """Return the failures of a second run of the same layer."""
     code = copy.deepcopy(layer.code)
-    first, second = (layer.again(code, window).quantities for _ in range(2))
+    first, second = (layer.run(window, code).quantities for _ in range(2))
     pairs = {name: (first[f"d{name}"], second[f"d{name}"]) for name in layer.weights}
     changed = [name for name, pair in pairs.items() if not np.array_equal(*pair, equal_nan=True)]
     if changed and all(np.allclose(pairs[name][1], 2 * pairs[name][0]) for name in changed):

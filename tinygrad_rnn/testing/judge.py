@@ -1,7 +1,4 @@
-"""The choice of an oracle, the comparison of each leaf's gradient with its slopes, and the location of errors.
-
-Slopes are complex steps, or differences where an operation is not complex-analytic.
-"""
+"""The choice of an oracle, the comparison of each leaf's gradient with its slopes, and the location of errors."""
 
 from __future__ import annotations
 
@@ -15,7 +12,6 @@ from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 from numpy.exceptions import ComplexWarning
-from numpy.typing import DTypeLike
 
 from ..checks import flag, integer, number
 from ..engine.tape import Array, no_grad
@@ -23,7 +19,7 @@ from ..errors import ConfigError, UnsupportedError
 from ..truncation import Policy
 from .diagnose.causes import explained
 from .diagnose.hints import ratio, shape_hint
-from .oracles import STEP, ComplexStep, Differences, OracleError, Slope, four_point_slope, rounding_error, scales
+from .oracles import STEP, ComplexStep, Differences, OracleError, Slope, Wide, four_point_slope, rounding_error, scales
 from .report import LeafResult
 from .targets.backward import BackwardPass
 from .targets.base import Evaluation, weights
@@ -41,7 +37,7 @@ Method: TypeAlias = Literal["auto", "complex", "longdouble"]
 
 @dataclass(frozen=True)
 class Options:
-    """The options of `check_grads`, see there; or those that another function shares with it."""
+    """The options of `check_grads`, or those that another check shares with it."""
 
     seed: int
     directions: int = 3
@@ -64,7 +60,7 @@ class Options:
             if repr(value := getattr(self, name)) not in map(repr, known):
                 raise ConfigError(f"check_grads: {name} must be one of {', '.join(map(repr, known))}, got {value!r}")
         if self.order == 2 and self.truncation is not None:
-            raise ConfigError("check_grads: no policy's gradient is recorded; for order=2 use unroll with cut_every=")
+            raise ConfigError("check_grads: truncation= records no gradient; for order=2 use unroll with cut_every=")
 
     @property
     def written(self) -> list[str]:
@@ -175,13 +171,13 @@ def _confirmed(evaluation: Evaluation, name: str, seed: int) -> bool:
 def _by_differences(evaluation: Evaluation, found: BackwardPass, options: Options, why: str) -> Judged:
     """Return the results in the widest type that everything computes in, with a bound for the parts that do not."""
 
-    def judged_in(dtype: DTypeLike) -> Judged:
+    def judged_in(dtype: Wide) -> Judged:
         with _computing():
             wide = evaluation.target.evaluate(dtype)
             eps = max(wide.gradient().eps, wide.eps, rounding_error([dtype]))
             oracle = Differences(dtype, eps, wide.size)
             results = Judge(wide, found, oracle, options, eps).results()
-        return results, [", ".join(filter(None, (why, f"four-point differences in {oracle.dtype_name}")))]
+        return results, [", ".join(filter(None, (why, f"four-point differences in {oracle.dtype.__name__}")))]
 
     try:
         return judged_in(np.longdouble)
@@ -226,8 +222,8 @@ class Judge:
         g, shape = self.found.gradients[name], self.evaluation.arrays[name].shape
         blank, is_reached = LeafResult(name, shape, 0.0, 0.0, self.oracle.name, 0), name in self.found.reached
         if g.shape != shape:
-            looks = shape_hint(shape, g.shape, self.evaluation.target.sizes)
-            return replace(blank, verdict="wrong", error=np.inf, hint=looks)
+            sizes = self.evaluation.target.sizes
+            return replace(blank, verdict="wrong", error=np.inf, hint=shape_hint(shape, g.shape, sizes))
         if g.size == 0:
             return replace(blank, method="", verdict="empty") if is_reached else self._unreached(blank, is_right=True)
         if not np.isfinite(g).all():

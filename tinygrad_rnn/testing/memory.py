@@ -69,7 +69,7 @@ def no_mutation(case: Case) -> str:
         raise AspectError("the function changes an input in place; compute into a new array")
     _pull(case, _node(case), copied)
     if any(array.tobytes() != before for array, before in handed):
-        raise AspectError("the rule changes its cotangent, output or an input in place; compute into a new array")
+        raise AspectError("the rule changes its cotangent, its output or an input in place; compute into a new array")
     return "function and rule"
 
 
@@ -98,7 +98,7 @@ def out(case: Case) -> str:
         buffers = tuple(order(_blank(y)).reshape(y.shape) for y in expected)
         returned = case.p(*case.inputs, **case.attrs, out=buffers if case.p.multiple else buffers[0])
         if list(map(id, case.outputs(returned))) != list(map(id, buffers)):
-            raise AspectError("what is returned is not the array given as out=")
+            raise AspectError("it does not return the array that it was given as out=")
         agree(buffers, expected, f"value in a {name} out=")
     text = ", ".join(layouts)
     if not case.p.accepts_out:

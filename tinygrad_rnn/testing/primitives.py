@@ -1,7 +1,4 @@
-"""`check_primitive`: everything that an operation of your own must do, in one call.
-
-The aspects that it checks are in `aspects` and `memory`; the call and its report are here.
-"""
+"""`check_primitive`: everything that an operation of your own must do, in one call, and the report."""
 
 from __future__ import annotations
 
@@ -126,8 +123,8 @@ def check_primitive(
     """
     if not isinstance(p, Primitive):
         raise TypeError(
-            f"check_primitive: expected a primitive, what @tr.primitive() makes, got {p!r}; a function that is written "
-            "with primitives is checked by check_grads"
+            f"check_primitive: expected a primitive, made by @tr.primitive(), got {p!r}; check_grads checks a function "
+            "that is written with primitives"
         )
     if bool(inputs) == (shapes is not None):
         raise ValueError("check_primitive: pass example inputs, or shapes= of inputs to draw, and not both")

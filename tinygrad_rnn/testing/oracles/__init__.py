@@ -28,6 +28,10 @@ Phi: TypeAlias = Callable[[Scalar], Scalar]
 """phi(t): the value of a function at distance t along a line; t is complex, or real in a wide type."""
 
 
+Wide: TypeAlias = type[np.longdouble] | type[np.float64]
+"""A type that differences can be computed in."""
+
+
 class Slope(NamedTuple):
     """An oracle's answer: the smallest and the largest right slope, which differ only at a kink."""
 
@@ -49,7 +53,7 @@ class Slope(NamedTuple):
 def scales(x: Array, fine: bool = False) -> Array:
     """Return the scale of each number: a power of 10 near its size where that is far from 1; otherwise, and for 0, 1.
 
-    `fine` is for differences, whose steps are much longer than complex ones: it tells every power of 10 below 1 apart.
+    `fine` is for differences, whose steps are much longer than complex ones: it distinguishes all powers of 10 below 1.
 
     >>> scales(np.array([0.0, 1e-5, 1.0, 1e300, 2e-26])).tolist()
     [1.0, 1.0, 1.0, 1e+300, 1e-36]
@@ -84,7 +88,7 @@ class ComplexStep:
         Raises:
             OracleError: if complex inputs change the real part.
         """
-        # Small for numbers of this scale, with a square below their rounding.
+        # A step that is small for numbers of this scale, with a square below their rounding.
         step = scale * (STEP if scale * STEP > 1e-290 else 1e-8)
         found = [self._side(phi, step), self._side(phi, -step)] if self.sides else [self._side(phi, step)]
         return Slope(min(found), max(found))
@@ -119,19 +123,14 @@ def one_sided_slope(phi: Phi, h: Scalar) -> float:
 class Differences:
     """Slopes from differences, valid near and at a kink."""
 
-    dtype: DTypeLike  # floating point type that phi computes in
+    dtype: Wide  # the type that phi computes in
     eps: float  # the rounding error of that type, or a larger one if a part of phi computes in a narrower type
     size: float  # sum of the absolute terms of phi; its rounding error is eps times that
 
     @property
-    def dtype_name(self) -> str:
-        """The name of the dtype, "longdouble" on every platform."""
-        return "longdouble" if np.dtype(self.dtype) == np.longdouble else np.dtype(self.dtype).name
-
-    @property
     def name(self) -> str:
         """The name in the report."""
-        return f"4 points, {self.dtype_name}"
+        return f"4 points, {self.dtype.__name__}"
 
     def slope(self, phi: Phi, claimed: float, allowed: float, length: float, scale: float = 1.0) -> Slope:
         """Return the slope of phi at 0; if several are right, the one nearest to `claimed`.
@@ -163,18 +162,15 @@ class Differences:
         return best
 
     def _sides(self, phi: Phi, step: float, scale: float) -> Slope:
-        right, left = (one_sided_slope(phi, self._number(h)) for h in (step, -step))
+        right, left = (one_sided_slope(phi, self.dtype(h)) for h in (step, -step))
         return Slope(min(left, right), max(left, right), 8 * self._rounding(step, scale))
 
     def _four_points(self, phi: Phi, step: float, scale: float) -> Slope:
-        value = float(four_point_slope(phi, self._number(step)))
+        value = float(four_point_slope(phi, self.dtype(step)))
         return Slope(value, value, self._rounding(step, scale))
 
     def _rounding(self, step: float, scale: float) -> float:
         return 64 * self.eps * max(min(1.0, scale), self.size) / step  # for small numbers even small terms are visible
-
-    def _number(self, step: float) -> Scalar:
-        return np.asarray(step, self.dtype)[()]
 
 
 def rounding_error(dtypes: Iterable[DTypeLike]) -> float:

@@ -59,9 +59,8 @@ def backward_pass(ys: Sequence[Tensor], cotangents: Sequence[Array], leaves: Map
         at = traceback.extract_tb(error.__traceback__)[-1]
         found.failures.append(f"cotangent changed: a rule wrote into an array it was given ({at.filename}:{at.lineno})")
         return found
-    found.failures += changed
-    found.failures += differing(found.gradients, {name: again.get(place) for name, place in places.items()})
-    found.failures += sharing(found.gradients, leaves)
+    repeated = {name: again.get(place) for name, place in places.items()}
+    found.failures += [*changed, *differing(found.gradients, repeated), *sharing(found.gradients, leaves)]
     return found
 
 
@@ -104,14 +103,7 @@ def differing(first: Mapping[str, Array], second: Mapping[str, Array | None]) ->
 
 def sharing(gradients: Mapping[str, Array], leaves: Mapping[str, Tensor]) -> list[str]:
     """Return a failure for each pair of gradients that share memory, and for each that shares it with a leaf."""
-    failures = [
-        f"memory shared: the gradients of {a} and {b}"
-        for a, b in itertools.combinations(gradients, 2)
-        if np.may_share_memory(gradients[a], gradients[b])
-    ]
-    failures += [
-        f"memory shared: the gradient of {a} and the values of {b}"
-        for (a, g), (b, leaf) in itertools.product(gradients.items(), leaves.items())
-        if np.may_share_memory(g, leaf.data)
-    ]
-    return failures
+    ours = [(f"the gradient of {name}", g) for name, g in gradients.items()]
+    values = [(f"the values of {name}", leaf.data) for name, leaf in leaves.items()]
+    pairs = [*itertools.combinations(ours, 2), *itertools.product(ours, values)]
+    return [f"memory shared: {a} and {b}" for (a, one), (b, other) in pairs if np.may_share_memory(one, other)]

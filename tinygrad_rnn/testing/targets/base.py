@@ -76,6 +76,17 @@ def holding(leaves: Mapping[str, Tensor], arrays: Mapping[str, Array], recorded:
             leaf._array, leaf._node = array, node
 
 
+def name_of(f: object) -> str:
+    """Return the name of a class or function, of an object's class, or those of a pair of functions.
+
+    >>> name_of(np.ones), name_of(3), name_of((np.ones, np.zeros))
+    ('ones', 'int', '(ones, zeros)')
+    """
+    if isinstance(f, tuple):
+        return f"({', '.join(map(name_of, f))})"
+    return str(getattr(f, "__qualname__", None) or getattr(f, "__name__", type(f).__name__)).rpartition("<locals>.")[2]
+
+
 def renew(leaf: Tensor) -> None:
     """Give a leaf a new place in the graph."""
     leaf._node = None

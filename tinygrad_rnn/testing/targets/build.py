@@ -23,17 +23,13 @@ from ...errors import ConfigError, DTypeError, GradientError, NonFiniteError, Sh
 from ...nn.cells import Cell, axes_of_a_step, initial_state
 from ...nn.unroll import unroll
 from ...truncation import Policy, parse_policy
-from .base import Target, weights
+from .base import Target, name_of, weights
 from .function import FunctionEvaluation
 from .truncated import Recurrence, TruncatedEvaluation
 
 
 class Batch(NamedTuple):
-    """Token ids and the ids that follow them, the inputs for a check of a language model.
-
-    Attributes:
-        inputs: (N, T) integers in [0, V).
-        targets: (N, T) integers in [0, V), or -1 where a position does not count.
+    """Token ids (N, T) for a check of a language model, and the ids that follow them; a target of -1 does not count.
 
     >>> Batch(np.zeros((2, 5), int), np.ones((2, 5), int)).inputs.shape
     (2, 5)
@@ -70,9 +66,9 @@ def build_target(
         return _cell(f, inputs, leaves, rng)
     called = f if loss is None and callable(f) and not _takes_loss(f, inputs) else bound
     names = _names(called, inputs)
-    title, call = _title(f), [_as_argument(called), *names]
+    title, call = name_of(f), [_as_argument(called), *names]
     if loss is not None:
-        title, call = f"{_title(loss)} of {title}", [_as_argument(f), *names, f"loss={_as_argument(loss)}"]
+        title, call = f"{name_of(loss)} of {title}", [_as_argument(f), *names, f"loss={_as_argument(loss)}"]
     return _function(title, call, called, names, inputs, leaves, rng)
 
 
@@ -104,14 +100,10 @@ def _kind(value: object) -> str:
     return np.asarray(value_of(value)).dtype.kind if isinstance(value, Tensor | np.ndarray | list | int) else "O"
 
 
-def _title(f: object) -> str:
-    return str(getattr(f, "__qualname__", None) or getattr(f, "__name__", type(f).__name__)).rpartition("<locals>.")[2]
-
-
 def _as_argument(f: object) -> str:
     """Return f as it is written in a call."""
     is_named = inspect.isroutine(f) or isinstance(f, type | np.ufunc | Primitive)
-    return _title(f).replace("<lambda>", "f") if is_named else f"{_title(f)}(...)"
+    return name_of(f).replace("<lambda>", "f") if is_named else f"{name_of(f)}(...)"
 
 
 def _names(f: Callable[..., object], inputs: Sequence[object]) -> list[str]:
@@ -157,13 +149,13 @@ def _cell(cell: Cell, inputs: Sequence[object], leaves: _Leaves, rng: np.random.
     axes = axes_of_a_step(cell, inputs[0])
     if (len(shape) not in (axes, axes + 1) and (len(shape), len(inputs)) != (1, 2)) or len(inputs) > 2:
         raise ShapeError(
-            f"check_grads: a cell ({_title(cell)}) is checked on x (N, D) or xs (N, T, D), optionally with a state, or "
-            f"on x (D,) with a state; got {len(inputs)} input{'s' * (len(inputs) > 1)}, the first of shape {shape}"
+            f"check_grads: a cell ({name_of(cell)}) is checked on x (N, D) or xs (N, T, D), optionally with a state, "
+            f"or on x (D,) with a state; got {len(inputs)} input{'s' * (len(inputs) > 1)}, the first of shape {shape}"
         )
     state, notes = _first_state(cell, shape[0], inputs[1:], rng)
     names, function = (["x", "state"], cell) if len(shape) <= axes else (["xs", "state"], partial(unroll, cell))
     call = [_as_argument(cell), *names[: len(inputs)]]
-    return _function(_title(cell), call, function, names, (inputs[0], state), leaves, rng, notes)
+    return _function(name_of(cell), call, function, names, (inputs[0], state), leaves, rng, notes)
 
 
 def _first_state(cell: Cell, N: int, given: Sequence[object], rng: np.random.Generator) -> tuple[object, list[str]]:
@@ -206,13 +198,13 @@ def _truncated(
         raise ConfigError(
             "check_grads: truncation= needs a cell with xs (N, T, D); a model that has loss(inputs, targets, state), "
             "with inputs and targets (N, T, ...); or step(inputs, state) -> (loss, state) with both, and "
-            f"parameters={{name: Tensor}}; got {_title(f)} with {len(inputs)} input{'s' * (len(inputs) != 1)}"
+            f"parameters={{name: Tensor}}; got {name_of(f)} with {len(inputs)} input{'s' * (len(inputs) != 1)}"
         )
     if not leaves.named:
-        raise DTypeError(f"check_grads: {_title(f)} has no parameters, so truncation changes nothing; pass parameters=")
+        raise DTypeError(f"check_grads: {name_of(f)} has no parameters, so nothing is truncated; pass parameters=")
     data = map_leaves(lambda x: np.asarray(value_of(x), np.float64 if is_float(x) else None), data)
     constants = [(name, part, part.copy()) for name, part in zip(labels, flatten(data), strict=True)]
-    title, call = f"{_title(f)} under {policy!r}", [_as_argument(f), *names]
+    title, call = f"{name_of(f)} under {policy!r}", [_as_argument(f), *names]
     floating = [(name, part) for name, part in named_leaves("first state", state) if is_float(part)]
     parts = {name: np.asarray(value_of(part), np.float64) for name, part in floating}
     odd = [name for name, part in parts.items() if not np.isfinite(part).all()]  # a running maximum starts from -inf
@@ -232,7 +224,7 @@ def _cell_step(cell: Cell, xs: Array, state: object, rng: np.random.Generator) -
     with no_grad():
         outputs, _ = unroll(cell, xs, state)
     if not is_float(outputs):
-        raise GradientError(f"check_grads: {_title(cell)}: expected a floating point output, got {described(outputs)}")
+        raise GradientError(f"check_grads: {name_of(cell)}: expected a floating point output, got {described(outputs)}")
 
     def step(inputs: tuple[Array, Array], state: object) -> tuple[Tensor, object]:
         outputs, state = unroll(cell, inputs[0], state)
@@ -265,7 +257,7 @@ class _Leaves:
         if leaf.dtype.kind == "c":
             raise DTypeError(f"check_grads: {name} is complex ({leaf.dtype}); check its real and imaginary parts")
         if not np.isfinite(leaf.data).all():
-            raise NonFiniteError(f"check_grads: {name}, of shape {leaf.shape}, has values that are not finite")
+            raise NonFiniteError(f"check_grads: {name} {leaf.shape} has values that are not finite; pass others")
         if not any(leaf is other for other in self.named.values()):
             self.named[name if name not in self.named else f"input {name}"] = leaf
         return leaf

@@ -13,18 +13,18 @@ from ...checks import fits
 from ...engine.autograd import grad
 from ...engine.tape import Array
 from ...engine.tensor import Tensor, described, tensor
-from ...engine.tree import flatten, rebuild
+from ...engine.tree import brief, flatten, rebuild
 from ...nn.cells import Cell
 from ...nn.module import Module
 from ..oracles import Scalar
 from .backward import BackwardPass
-from .base import Evaluation, Target
+from .base import Evaluation, Target, name_of
 
 Arrays: TypeAlias = Mapping[str, Array]
 
 
 class ByHandError(Exception):
-    """Raised if the hand-written code raises an error, returns a wrong form, or changes its arguments."""
+    """Raised if the hand-written code raises an error, returns a result of the wrong form, or changes its arguments."""
 
 
 class Window(NamedTuple):
@@ -94,12 +94,9 @@ class Layer:
         """Return whether it can start from a given state."""
         return not self.whole or _started(copy.deepcopy(self.code), state)
 
-    def run(self, window: Window) -> Pass:
-        """Return the pass over a window; raise `ByHandError` if the hand-written code fails."""
-        return self.again(copy.deepcopy(self.code), window)
-
-    def again(self, code: Code, window: Window) -> Pass:
-        """Return the pass of a copy of the code, which may have run before."""
+    def run(self, window: Window, code: Code | None = None) -> Pass:
+        """Return a pass over a window, by a new copy of the code or by a given one; raise `ByHandError` if it fails."""
+        code = copy.deepcopy(self.code) if code is None else code
         if self.whole:
             return self._at_once(code, window)
         # A copy for each further step, so that the caches of the steps stay separate.
@@ -142,9 +139,9 @@ class Layer:
         except Exception as error:  # any error of hand-written code is a finding
             raise ByHandError(f"{name} raised {type(error).__name__}: {error}") from error
         if any(not np.array_equal(new, old, equal_nan=True) for new, old in zip(handed, arrays, strict=True)):
-            raise ByHandError(f"{name} changes an array that it was given; compute into a new one")
+            raise ByHandError(f"{name} writes into an array that it was given; compute into a new one")
         if len(found) != count:
-            raise ByHandError(f"{name}: expected it to return {count} arrays, got {len(found)}")
+            raise ByHandError(f"{name}: expected it to return {count} array{'s' * (count != 1)}, got {len(found)}")
         made = [np.array(part) for part in found]
         if any(part.dtype.kind not in "biuf" for part in made):
             pairs = zip(found, made, strict=True)
@@ -227,21 +224,20 @@ def as_layer(handwritten: object, weights: Arrays) -> Layer:
         code: object = copy.deepcopy(handwritten)
     elif callable(handwritten):
         if not fits(handwritten, [*weights]):
-            name = getattr(handwritten, "__name__", type(handwritten).__name__)
             raise TypeError(
-                f"compare_handwritten: {name} is called with the cell's {len(weights)} weights, {', '.join(weights)}, "
-                "and does not take them"
+                f"compare_handwritten: {name_of(handwritten)} must take the cell's {len(weights)} weights, "
+                f"{', '.join(weights)}, as its arguments"
             )
         code = handwritten(*map(np.array, weights.values()))
     else:
         raise TypeError(
-            f"compare_handwritten: handwritten is a {type(handwritten).__name__}; expected a layer with forward "
-            "and backward, a class or function that makes one from the weights, or a pair (forward, backward)"
+            "compare_handwritten: handwritten must be a layer with forward and backward, a class or function that "
+            f"makes one from the weights, or a pair (forward, backward), got {described(handwritten)}"
         )
     for method in ("forward", "backward"):
         if not callable(getattr(code, method, None)):
             raise TypeError(
-                f"compare_handwritten: {type(code).__name__} has no method {method}; see `compare_handwritten`"
+                f"compare_handwritten: {type(code).__name__} has no method {method}; a layer needs forward and backward"
             )
     params = getattr(code, "params", None)
     if params is None or len(params) != len(weights):
@@ -251,10 +247,10 @@ def as_layer(handwritten: object, weights: Arrays) -> Layer:
         )
     for held, (name, value) in zip(params, weights.items(), strict=True):
         if not isinstance(held, np.ndarray) or held.shape != value.shape or held.dtype != value.dtype:
-            found = f"an array of {held.dtype} {held.shape}" if isinstance(held, np.ndarray) else described(held)
+            got = brief(held) if isinstance(held, np.ndarray) else described(held)
             raise ValueError(
-                f"compare_handwritten: params holds {found} where {name} of float64 "
-                f"{value.shape} is expected; build the layer of float64 arrays in the order {', '.join(weights)}"
+                f"compare_handwritten: expected params to hold {name}, float64 {value.shape}, got {got}; build the "
+                f"layer of float64 arrays in the order {', '.join(weights)}"
             )
         held[...] = value
     return Layer(cast(Code, code), weights)
