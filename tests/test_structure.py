@@ -17,6 +17,8 @@ import pytest
 
 import tinygrad_rnn
 
+pytestmark = pytest.mark.no_cover  # they read files, or run examples, whose lines other tests reach
+
 PACKAGE = Path(tinygrad_rnn.__file__).parent
 
 # A room may import the rooms above it, and nothing below. Rooms on one line do not know each other.
@@ -289,7 +291,6 @@ def test_what_takes_long_to_import_waits_until_it_is_needed(code, module):
 MODULES = [m.name for m in pkgutil.walk_packages([str(PACKAGE)], "tinygrad_rnn.") if not m.name.endswith("__main__")]
 
 
-@pytest.mark.no_cover  # other tests go through the same lines
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_in_docstrings_run(name):
     failed, _ = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
