@@ -299,6 +299,7 @@ def test_score_says_the_nats_of_each_line(folder, capsys):
     for line, printed in zip(found["lines"], lines, strict=True):
         assert float(printed.split()[0]) == pytest.approx(line["nats"], abs=1e-3)
         assert float(printed.split()[3]) == pytest.approx(line["3-gram"], abs=1e-3)
+        assert printed.split()[4:] == line["text"].split() != []
     for printed, name in ((unigram, "unigram"), (trigram, "3-gram")):
         total = sum(line[name] for line in found["lines"])
         assert math.isclose(total, found["baselines"][name] * found["tokens"])

@@ -46,6 +46,8 @@ def test_a_sweep_and_more_of_it(folder, capsys):
     """The best trial's configuration trains the same model again; a later call goes on."""
     Path("space.toml").write_text('lr = "log:1e-3:1e-1"\nhidden_size = "int:3:4"\n')
     space = ["--space", "space.toml", "--search", "hidden_size=int:3:9"]  # the flag has the last word
+    Path("sw/.begun").mkdir(parents=True)  # what is left of a sweep that was killed before it had begun
+    Path("sw/.begun/study.db").write_bytes(b"half")
     assert main(["sweep", "play.txt", *SMALL, *space, "--trials", "2", "--out", "sw", "--sampler", "random"]) == 0
     out = capsys.readouterr().out
     assert "hidden_size int:3:9" in out

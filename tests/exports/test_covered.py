@@ -47,7 +47,17 @@ ROWS = {
     "`x[:, ids]`": lambda x: x[:, np.array([2, 0, 0])],
     "`x[rows, columns]`": lambda x: x[np.array([1, 0]), np.array([2, 0])],
     "`cross_entropy` and its gradient": loss_and_gradient,
-    "`cross_entropy` with smoothing": gradient(lambda x: tr.cross_entropy(x, IDS, smoothing=0.1)),
+    "`cross_entropy` with smoothing, of ids that are fixed": gradient(
+        lambda x: tr.cross_entropy(x, IDS, smoothing=0.1)
+    ),
+    "`cross_entropy` with smoothing, of ids as an input": (lambda x, ids: tr.cross_entropy(x, ids, smoothing=0.1), IDS),
+    "`cross_entropy` of probabilities, `binary_cross_entropy`": (
+        lambda x, q: (tr.cross_entropy(x, q), tr.binary_cross_entropy(x, q)),
+        np.full_like(X, 0.25),
+    ),
+    "losses of numbers, with a mask": (lambda x, mask: gradient(lambda y: tr.mse(y, x, mask=mask))(x), X[..., 0] > 0),
+    "`clip_by_norm`": lambda x: tr.clip_by_norm({"p": gradient(np.tanh)(x)}, 1.0),
+    "`&`, `|`, `~` of truth values, `np.isnan`": lambda x: tr.where(~np.isnan(x) & (x > 0) | (x < -0.5), x, 0.0),
     "`unroll` with `lengths` that are fixed": lambda x: tr.unroll(CELL, x, lengths=LENGTHS)[0],
     "`unroll` and `bidirectional` with `lengths` as an input": (
         lambda x, lengths: (tr.unroll(CELL, x, lengths=lengths), tr.bidirectional(CELL, CELL, x, lengths=lengths)),

@@ -57,6 +57,17 @@ def test_a_resumed_run_goes_on_in_the_same_file_and_may_have_other_writers(tmp_p
         assert [float(row["train/loss"]) for row in rows(tmp_path / name)] == [one.train["loss"] for one in records]
 
 
+def test_a_run_that_begins_keeps_the_file_of_an_earlier_one(tmp_path):
+    path = tmp_path / "a.csv"
+    trainer([tr.CSVMetrics(path)]).fit()
+    first = path.read_text()
+    with pytest.raises(tr.ConfigError, match=r"a.csv' exists already; .* force=True"):
+        trainer([tr.CSVMetrics(path)]).fit()
+    assert path.read_text() == first
+    trainer([tr.CSVMetrics(path, force=True)], 1).fit()
+    assert len(rows(path)) == 1
+
+
 def test_a_callback_with_a_state_must_be_there_again(tmp_path):
     class Counts(tr.Callback):
         def state_dict(self):
@@ -159,7 +170,7 @@ def test_flags(tmp_path, monkeypatch, capsys):
     found = rows("run/metrics.csv")
     assert list(found[0]) == list(lines[0])
     assert [float(row["valid_nats"]) for row in found] == [line["valid_nats"] for line in lines]
-    assert main(["train", "--resume", "run", "--epochs", "3", "--csv"]) == 0
+    assert main(["train", "--resume", "run", "--epochs", "3"]) == 0  # goes on with the files that it has
     assert len(rows("run/metrics.csv")) == 3
     Path("run/model.npz").unlink()
     Path("run/config.toml").unlink()

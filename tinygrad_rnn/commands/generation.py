@@ -23,7 +23,7 @@ def generate(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"generate: --seed must be 0 or more, got {arguments.seed}")
     if arguments.prompts and arguments.prompt:
         raise ConfigError("generate: pass --prompt or --prompts, not both")
-    texts = str(text_at(arguments.prompts)).splitlines() if arguments.prompts else [arguments.prompt]
+    texts = str(text_at(arguments.prompts)).removesuffix("\n").split("\n") if arguments.prompts else [arguments.prompt]
     prompts = [tokenize(text, level) or [line_start(vocabulary, level)] for text in texts]
     unknown = sorted({token for prompt in prompts for token in prompt if token not in vocabulary})
     if unknown:

@@ -77,10 +77,10 @@ def score(arguments: argparse.Namespace) -> int:
         with np.errstate(all="ignore"):
             sums = {name: column.sum(count) for name, column in columns.items()}
         rows += 1
-        if arguments.json:
-            lines.append({**sums, "tokens": count})
-            continue
         text = readable(vocabulary.decode(corpus.ids[start:stop]), level)
+        if arguments.json:
+            lines.append({**sums, "tokens": count, "text": text})
+            continue
         first, *others = (f"{value:>10.3f}" for value in sums.values())
         print("  ".join([first, f"{count:>6}", *others, text]))
     tokens = len(corpus) - 1

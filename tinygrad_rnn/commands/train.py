@@ -174,8 +174,10 @@ def _dry_run(arguments: argparse.Namespace, config: TrainConfig, parts: Texts, g
 def _trainer(
     arguments: argparse.Namespace, config: TrainConfig, parts: Texts, files: RunFiles, group: Group
 ) -> LanguageTrainer:
-    callbacks: list[Callback] = [CSVMetrics(files.csv, row=_values)] if arguments.csv else []
-    if arguments.tensorboard:
+    callbacks: list[Callback] = []  # what a run has begun to write it goes on with when it is resumed
+    if arguments.csv or files.csv.exists():
+        callbacks.append(CSVMetrics(files.csv, row=_values, force=True))
+    if arguments.tensorboard or files.tensorboard.exists():
         callbacks.append(TensorBoard(files.tensorboard, row=_values))
     return LanguageTrainer(
         *parts,

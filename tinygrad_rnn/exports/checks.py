@@ -11,10 +11,9 @@ COPIES = frozenset(
         "tinygrad_rnn.ops.index._checked_ids",
         "tinygrad_rnn.ops.loss._checked",
         "tinygrad_rnn.ops.masked._numbers_like",
-        "tinygrad_rnn.ops.masked._mask",
     }
 )
-"""Functions that return their argument, or it in another dtype or broadcast, if it is as it should be."""
+"""Functions that return their argument, or it in another dtype, if it is as it should be."""
 
 CHECK_OF_IDS = "tinygrad_rnn.nn.layers.Embedding._checked"
 """Returns its argument if no id is negative; the lookup that follows finds those that are too large."""

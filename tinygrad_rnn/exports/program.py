@@ -19,6 +19,7 @@ from ..engine.tape import Array
 from ..engine.tensor import Tensor
 from ..engine.tree import flatten, named_leaves
 from ..errors import ConfigError, UnsupportedError
+from .plain import in_plain_operations
 from .source import Source
 
 
@@ -113,7 +114,7 @@ def program_of(source: Source, passes: Collection[str] = tuple(PASSES)) -> Progr
         ConfigError: if what it returns last is not what it carries.
     """
     recorded = trace(source.function, (source.args, {}))
-    graph = recorded.graph
+    graph = in_plain_operations(recorded.graph)
     draws = any(isinstance(part, np.random.Generator) for part in recorded.captured)
     if draws or len(graph.inputs) != len(arrays_of(source)):
         raise UnsupportedError(

@@ -346,6 +346,8 @@ _FUNCTIONS: dict[str, _Expression] = {BACKWARD_ORDER: _backward_order}
 _CHECKS = {
     CHECK_OF_IDS,
     CHECK_OF_LENGTHS,
-    *(f"tinygrad_rnn.ops.index.{name}" for name in ("_plain_part", "_checked_ids")),
+    "tinygrad_rnn.ops.index._plain_part",
+    "tinygrad_rnn.ops.index._checked_ids",
+    "tinygrad_rnn.ops.masked._numbers_like",
 }
 """Functions of the package that check their argument and return it: PyTorch checks ids and positions itself."""

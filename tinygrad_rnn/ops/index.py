@@ -84,7 +84,10 @@ def _zeros(shape: tuple[int, ...], dtype: DTypeLike, out: Array | None) -> Array
 
 @primitive()
 def _getitem(x: Array, /, index: Index, *, out: Array | None = None) -> Array:
-    return delivered(np.asarray(np.asarray(x)[index]), out)
+    parts = index if isinstance(index, tuple) else (index,)
+    if not any(part is ... for part in parts):
+        parts = *parts, ...  # with it, a single element is a view as well, as plans and exports need it
+    return delivered(np.asarray(x)[parts], out)
 
 
 @_getitem.rule()

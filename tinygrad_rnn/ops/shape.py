@@ -147,7 +147,8 @@ def _widened(g: Value, start: int, shape: tuple[int, ...], axis: int) -> Value:
 @primitive(np.unstack, multiple=True, canonical=single)
 def unstack(x: Array, /, axis: int = 0, *, out: tuple[Array, ...] | None = None) -> tuple[Array, ...]:
     """Return the slices of x along `axis`, without that axis: one node for all of them, so T steps cost O(T)."""
-    return _all_delivered(np.unstack(x, axis=axis), out)
+    parts = np.unstack(x, axis=axis) if np.ndim(x) != 1 else [x[n, ...] for n in range(len(x))]  # views, not numbers
+    return _all_delivered(parts, out)
 
 
 @unstack.rule()

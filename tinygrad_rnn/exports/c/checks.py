@@ -1,4 +1,4 @@
-"""Functions without a gradient that a program calls on arrays: checks of ids, masks, positions, by their full name.
+"""Functions without a gradient that a program calls on arrays: checks of ids and positions, by their full name.
 
 What they check is known when a program is written (shapes, dtypes), or where the ids are used (their range); what is
 left of them is a copy.
@@ -38,8 +38,4 @@ def as_element(instruction: Instruction) -> tuple[str, Slot, tuple[object, ...]]
         return "astype", out, (setting(instruction, 1, "fill_value"),)
     if not isinstance(given, Slot):
         return None
-    if len(given.shape) < len(out.shape):  # a mask of the first axes
-        missing = len(out.shape) - len(given.shape)
-        shape, strides = (*given.shape, *(1,) * missing), (*given.strides, *(0,) * missing)
-        given = Slot(given.buffer, given.offset, shape, strides, given.dtype, given.step_stride)
     return "astype", out, (given,)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import cast
 
 import numpy as np
 
@@ -11,7 +10,7 @@ from ...compiler.ir.graph import Call, Value
 from ...errors import UnsupportedError
 from ..checks import full_name
 from .elementwise import ELEMENTWISE
-from .reduce import ANSWERS, keywords
+from .reduce import ANSWERS
 from .scope import Scope, Writer
 
 _INTEGERS = np.dtype(np.int64)
@@ -21,24 +20,6 @@ _PACKAGE = __name__.partition(".")[0]
 def _checked(to: Scope, call: Call) -> list[str]:
     """Write a check that returns its operand; what runs the file checks ids itself."""
     return [to.operand(call.inputs[0], call.output.dtype)]
-
-
-def _masked_ids(to: Scope, call: Call) -> list[str]:
-    """Write the ids where they count, and the label of those that do not elsewhere."""
-    ids, kept = call.inputs
-    label = to.operand(keywords(call)["ignore_label"], call.output.dtype)
-    return [to.node("Where", to.operand(kept, np.dtype(bool)), to.operand(ids, call.output.dtype), label)]
-
-
-def _mask(to: Scope, call: Call) -> list[str]:
-    """Write a mask of the first axes of a shape in that shape."""
-    given, shape = cast(Value, call.inputs[0]), to.shape(call.output)
-    whole = (*to.shape(given), *[1] * (len(shape) - given.ndim))
-    return [to.expand(to.reshape(to.name(given), to.shape(given), whole), whole, shape)]
-
-
-def _count(to: Scope, call: Call) -> list[str]:
-    return [to.node("ReduceSum", to.operand(call.inputs[0], call.output.dtype), keepdims=0)]
 
 
 def _backward_order(to: Scope, call: Call) -> list[str]:
@@ -57,10 +38,7 @@ FUNCTIONS: dict[str, Writer] = {
     "ops.index._checked_ids": _checked,
     "ops.index._plain_part": _checked,
     "ops.loss._checked": _checked,
-    "ops.distributions.masked_ids": _masked_ids,
-    "ops.masked._mask": _mask,
     "ops.masked._numbers_like": _checked,
-    "ops.masked._count": _count,
     "nn.unroll._in_range": _checked,
     "nn.unroll.backward_order": _backward_order,
 }

@@ -1,5 +1,5 @@
 """What the C library leaves to NumPy, as calls that it knows: the largest and the smallest entry of an axis,
-`logsumexp`, `log_softmax`, and a sequence read backward.
+`logsumexp`, `log_softmax`, a sequence read backward, and what is done with truth values.
 """
 
 from __future__ import annotations
@@ -10,17 +10,21 @@ from collections.abc import Sequence
 import numpy as np
 
 from ... import ops
+from ...compiler.ir.arrays import DType
 from ...compiler.ir.editing import in_bodies
 from ...compiler.ir.graph import Call, Graph, Operator, Rewriter, Value
-from ...compiler.ir.operators import ADD, GETITEM, SUM, operator_of
+from ...compiler.ir.operators import ADD, GETITEM, MULTIPLY, SUM, operator_of
 from ...compiler.passes.common import Operands, reshaped, rewrite, transposed
 
+_OF_TRUTH = frozenset(["isnan", "isfinite", "astype", "logical_and", "logical_or", "logical_not", "equal", "not_equal"])
 _EXTREMES = {"max": operator_of(ops.maximum), "min": operator_of(ops.minimum)}
-_SUBTRACT, _EXP, _LOG = (operator_of(one) for one in (ops.subtract, ops.exp, ops.log))
+_SUBTRACT, _EXP, _LOG, _WHERE = (operator_of(one) for one in (ops.subtract, ops.exp, ops.log, ops.where))
+_EQUAL, _NOT_EQUAL, _GREATER = (Operator(name, getattr(np, name), True) for name in ("equal", "not_equal", "greater"))
+_TRUTH = np.dtype(np.bool_)
 
 
 def with_known_calls(graph: Graph) -> Graph:
-    """Return a graph in which these, reductions of real numbers over one axis or over all, are made of other calls."""
+    """Return a graph in which these are made of other calls; reductions, of real numbers over one axis or over all."""
     return in_bodies(lambda part: rewrite(part, _rule), graph)
 
 
@@ -28,6 +32,8 @@ def _rule(call: Call, inputs: Operands, new: Rewriter) -> Sequence[Value] | None
     x = inputs[0] if inputs else None
     if call.name == "take_along" and isinstance(x, Value):
         return _backward(call, x, new)
+    if call.name in _OF_TRUTH and isinstance(x, Value):
+        return _of_truth(call, inputs, new)
     if call.name not in (*_EXTREMES, "logsumexp", "log_softmax") or not isinstance(x, Value) or x.dtype.kind != "f":
         return None
     axis = call.attrs.get("axis")
@@ -48,6 +54,33 @@ def _rule(call: Call, inputs: Operands, new: Rewriter) -> Sequence[Value] | None
     if call.name == "log_softmax":
         found = transposed(new, new.call(_SUBTRACT, [x, found]).output, np.argsort(last).tolist())
     return [reshaped(new, found, call.output.shape)]
+
+
+def _of_truth(call: Call, inputs: Operands, new: Rewriter) -> list[Value] | None:
+    """Return a test of real numbers, or what is made of truth values: they count as the numbers 0 and 1."""
+    x, *others = inputs
+    if call.name in ("isnan", "isfinite"):
+        if x.dtype.kind != "f":
+            return None
+        left, operator, right = x, _NOT_EQUAL, x
+        if call.name == "isfinite":
+            left, operator, right = new.call(MULTIPLY, [x, 0.0]).output, _EQUAL, 0.0
+        return [new.call(operator, [left, right]).output]
+    if any(not isinstance(part, Value) or part.dtype != _TRUTH for part in inputs):
+        return None
+    if call.name == "astype":
+        return [_number(new, x, call.output.dtype)] if call.output.dtype.kind == "f" else None
+    numbers = [_number(new, part, np.dtype(np.float32)) for part in (x, *others)]
+    if call.name == "logical_not":
+        return [new.call(_EQUAL, [*numbers, 0.0]).output]
+    if call.name in ("equal", "not_equal"):
+        return [new.call(_EQUAL if call.name == "equal" else _NOT_EQUAL, numbers).output]
+    joined = new.call(MULTIPLY if call.name == "logical_and" else ADD, numbers).output
+    return [new.call(_GREATER, [joined, 0.0]).output]
+
+
+def _number(new: Rewriter, truth: Value, dtype: DType) -> Value:
+    return new.call(_WHERE, [truth, 1.0, 0.0], specs=[(truth.shape, dtype)]).output
 
 
 def _backward(call: Call, x: Value, new: Rewriter) -> list[Value] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +20,8 @@ from ...data.corpus import Corpus
 from ...errors import ConfigError, CorpusError, DivergedError, NonFiniteError
 from ...exits import interrupted_by
 from ...files import read_whole, write_atomically
+from ..files.lock import NAME as LOCK
+from ..files.lock import folder_taken
 from ..runs.callbacks import Callback
 from ..runs.records import Record
 from ..runs.trainer import Trainer
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
 Texts: TypeAlias = Callable[[TrainConfig], tuple[Corpus, Corpus]]
 
 SAMPLERS, PRUNERS = ("tpe", "random"), ("median", "halving", "none")
-_NAME, _STUDY = "sweep.json", "study.db"
+_NAME, _STUDY, _PART = "sweep.json", "study.db", ".begun"
 _BEAT, _GRACE = 2, 12  # seconds: between two signs of life of a trial, and after the last one until it is taken over
 
 
@@ -108,22 +111,28 @@ class Sweep:
         """Write the folder.
 
         Raises:
-            ConfigError: if it holds something else, or cannot be made.
+            ConfigError: if it holds something else, or cannot be made, or another process is at it.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"{self.folder}: cannot be made ({error.strerror})") from error
-        if any(self.folder.iterdir()):
+        with folder_taken(self.folder):
+            self._create()
+
+    def _create(self) -> None:
+        part = self.folder / _PART  # Optuna takes a second to make its file; a kill then leaves only this behind
+        shutil.rmtree(part, ignore_errors=True)
+        if any(path.name != LOCK for path in self.folder.iterdir()):
             raise ConfigError(f"sweep: {self.folder} holds other files; choose a folder of its own")
-        self._study()
+        part.mkdir()
+        self._storage(part).engine.dispose()
         values = {
             "search": {**self.search},
             "sampler": self.sampler,
             "pruner": self.pruner,
             "config": asdict(self.config),
         }
-        write_atomically(self.folder / _NAME, json.dumps(values, indent=1) + "\n")
+        write_atomically(part / _NAME, json.dumps(values, indent=1) + "\n")
+        for name in (_STUDY, _NAME):
+            (part / name).replace(self.folder / name)
+        part.rmdir()
 
     def files(self, number: int) -> RunFiles:
         """Return the files of a trial."""
@@ -180,13 +189,7 @@ class Sweep:
         """Open the study of the folder, or create it."""
         tools = _optuna()
         with _quiet():
-            storage = tools.storages.RDBStorage(
-                f"sqlite:///{(self.folder / _STUDY).absolute()}",
-                engine_kwargs={"connect_args": {"timeout": 60}},
-                heartbeat_interval=_BEAT,
-                grace_period=_GRACE,
-                heartbeat_stale_trial_callback=_again(),
-            )
+            storage = self._storage(self.folder)
             study = tools.create_study(
                 storage=storage, study_name="sweep", load_if_exists=True, direction="minimize", pruner=self._pruner()
             )
@@ -198,6 +201,18 @@ class Sweep:
                 samplers.TPESampler(seed=seed) if self.sampler == "tpe" else samplers.RandomSampler(seed=seed)
             )
         return study
+
+    @staticmethod
+    def _storage(folder: Path) -> optuna.storages.RDBStorage:
+        """Open Optuna's file in a folder, or make it."""
+        with _quiet():
+            return _optuna().storages.RDBStorage(
+                f"sqlite:///{(folder / _STUDY).absolute()}",
+                engine_kwargs={"connect_args": {"timeout": 60}},
+                heartbeat_interval=_BEAT,
+                grace_period=_GRACE,
+                heartbeat_stale_trial_callback=_again(),
+            )
 
     def _pruner(self) -> optuna.pruners.BasePruner:
         pruners = _optuna().pruners

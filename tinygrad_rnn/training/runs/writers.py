@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
-from ...checks import integer
+from ...checks import flag, integer
 from ...errors import ConfigError
 from ...files import write_atomically
 from ..loop.result import StepResult
@@ -33,9 +33,11 @@ class CSVMetrics(Callback):
     Args:
         path: the file; its folder exists when the run starts.
         row: the columns of an epoch; None: `Record.values`.
+        force: overwrite the file of an earlier run; a resumed run always goes on with its own.
 
     Raises:
-        ConfigError: at the first update, if there is no such folder, or no file can be written there.
+        ConfigError: at the first update, if there is no such folder, no file can be written there, or a run that begins
+            finds a file that is not empty.
         OSError: after an epoch, if the file cannot be written.
 
     >>> import tempfile, numpy as np, tinygrad_rnn as tr
@@ -49,9 +51,10 @@ class CSVMetrics(Callback):
     ['epoch', 'step', 'train/loss']
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, row: Row | None = None) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, row: Row | None = None, force: bool = False) -> None:
         self.path = Path(path)
         self._row = Record.values if row is None else row
+        self._force = flag("CSVMetrics", "force", force)
         self._checked = False
 
     def on_update(self, trainer: Trainer, result: StepResult) -> None:
@@ -62,6 +65,11 @@ class CSVMetrics(Callback):
                 raise ConfigError(f"CSVMetrics: path must be a file, got the folder {str(self.path)!r}")
             if target.is_file() or not target.exists():  # others, such as /dev/stdout, are written to directly
                 _check_folder("CSVMetrics: path", self.path, target.parent)
+            if target.is_file() and target.stat().st_size and trainer.run.updates == 1 and not self._force:
+                raise ConfigError(
+                    f"CSVMetrics: {str(self.path)!r} exists already; choose another file, resume the run that wrote "
+                    "it, or overwrite it with force=True"
+                )
             self._checked = True
 
     def on_epoch(self, trainer: Trainer, record: Record) -> None:
