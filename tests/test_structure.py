@@ -17,8 +17,6 @@ import pytest
 
 import tinygrad_rnn
 
-pytestmark = pytest.mark.no_cover  # they read files, or run examples, whose lines other tests reach
-
 PACKAGE = Path(tinygrad_rnn.__file__).parent
 
 # A room may import the rooms above it, and nothing below. Rooms on one line do not know each other.
