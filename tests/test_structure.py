@@ -180,7 +180,7 @@ BUDGET = {
     "metrics": 359,
     "ops": 4441,
     "nn": 3757,
-    "training": 7571,
+    "training": 7581,
     "graphs": 6500,
     "pictures": 2599,
     "engine": 3580,
