@@ -5,6 +5,7 @@ import math
 import os
 import zlib
 from collections import Counter, defaultdict
+from pathlib import Path
 
 import pytest
 from chromium import Chromium, find_chromium
@@ -22,6 +23,20 @@ settings.load_profile("ci")
 # traced, and of those with the marker sample(n) the first: the others take other values through the same lines.
 MANY_CASES = ("compiler", "credit", "graphs", "testing", "truncation")
 TRACED = 3
+
+# Files that are not traced: other tests reach all of their lines and branches but 0.2 % of the total, and these took a
+# third of the time. (--cov-context=test says which tests reach a line, for whoever chooses anew.)
+UNTRACED = {
+    *("compiler/test_equal_to_eager.py", "compiler/test_family.py", "compiler/test_native_life.py"),
+    *("compiler/test_native_products.py", "compiler/test_native_sharing.py", "compiler/test_plan.py"),
+    *("compiler/test_replay.py", "compiler/test_roll.py", "compiler/test_scans.py", "compiler/test_sizes.py"),
+    *("credit/test_exact.py", "credit/test_sampled.py", "graphs/test_backward.py", "graphs/test_rolling.py"),
+    *("nn/test_against_handwritten.py", "nn/test_lengths.py", "nn/test_sequence_model.py", "ops/test_cut.py"),
+    *("testing/test_everything.py", "testing/test_false_alarms.py", "testing/test_strategies.py"),
+    *("test_cli.py", "test_numpy_page.py", "test_structure.py"),
+    *("training/test_compiled_update.py", "training/test_language.py", "training/test_resume.py"),
+    *("truncation/test_long_memory_example.py", "truncation/test_oracle.py", "truncation/test_policies.py"),
+}
 
 
 def pytest_addoption(parser):
@@ -44,7 +59,7 @@ def pytest_collection_modifyitems(config, items):
         test, room = item.nodeid.partition("[")[0], item.path.parent.name
         cases[test] += 1
         traced = 1 if item.get_closest_marker("sample") else TRACED if room in MANY_CASES else math.inf
-        if cases[test] > traced:
+        if cases[test] > traced or str(item.path.relative_to(Path(__file__).parent)) in UNTRACED:
             item.add_marker("no_cover")
 
 

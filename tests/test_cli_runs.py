@@ -56,6 +56,7 @@ def test_a_finished_run_is_made_longer(folder, capsys):
     assert len(Path("run/metrics.jsonl").read_text().splitlines()) == 4
 
 
+@pytest.mark.no_cover  # long, through lines that others reach
 def test_save_takes_a_file_of_either_format_or_a_folder(folder, capsys, monkeypatch):
     pytest.importorskip("safetensors", reason="the extra [safetensors]")
     Path("old.safetensors").mkdir()
@@ -135,7 +136,8 @@ def test_a_full_disk_leaves_the_files_as_they_were(folder):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # an error of the write instead
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-    command = [sys.executable, "-m", "tinygrad_rnn", "train", "--resume", "a", "--epochs", "3", "--no-progress"]
+    # -B: Python would keep a part of what it compiles
+    command = [sys.executable, "-B", "-m", "tinygrad_rnn", "train", "--resume", "a", "--epochs", "3", "--no-progress"]
     command += ["--checkpoint-every", "3"]
     found = subprocess.run(command, preexec_fn=limited, capture_output=True, text=True, check=False)
     assert found.returncode == 2

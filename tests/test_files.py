@@ -87,9 +87,10 @@ def test_a_full_disk_leaves_the_old_file(write, tmp_path, monkeypatch):
     assert content(tmp_path) == {"a": OLD}
 
 
-def test_half_a_write_leaves_the_old_file(writer):
+def test_half_a_write_leaves_the_old_file(writer, monkeypatch):
     """A limit of the system ends the write in its middle."""
     path, write = writer
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # Python would keep half of what it compiles meanwhile
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     resource.setrlimit(resource.RLIMIT_FSIZE, (60, hard))
     try:

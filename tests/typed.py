@@ -1,4 +1,4 @@
-"""What type checkers say of the public functions; `test_types.py` runs mypy and pyright on it, and it runs itself."""
+"""What type checkers say of the public functions: mypy in `make types`, pyright in `test_types.py`. It runs, too."""
 
 # pyright: reportUnnecessaryTypeIgnoreComment=true
 

@@ -204,6 +204,38 @@ def follows_at_some_steps(w, x, state):
     return score((h, c)), (h, c)
 
 
+def masked_before_all(w, x, h):
+    h = h * (x[:, :1] > 0)  # as where an episode ends
+    h = h * w.s + tr.tanh(x @ w.W + h @ w.V)
+    return score(h), h
+
+
+def gates_of_a_stream(w, x, h):
+    h = h * tr.sigmoid(h @ w.b)[:, None] + tr.tanh(x @ w.W) * (1 - tr.tanh(w.s))
+    return score(h), h
+
+
+def neighbours(w, x, h):
+    h = h * w.s + np.roll(h, 1, axis=1) * w.b[None] + tr.tanh(x @ w.W)
+    return score(h), h
+
+
+def compartments(w, x, M):
+    M = M * w.b + tr.tanh(x @ w.W)[:, None] * tr.mean(M, axis=2, keepdims=True)
+    return score(tr.tanh(np.sum(M, axis=1))), M
+
+
+def streams_in_another_order(w, x, h):
+    h = tr.tanh(x @ w.W + h[np.arange(len(x))[::-1].copy()] @ w.V)
+    return score(h), h
+
+
+def fast_weights_of_all_streams(w, x, state):
+    h, M = state
+    h = tr.tanh(x @ w.W + h @ M + M[0] * w.b)
+    return score(h), (h, M * tr.sigmoid(w.b) + h.T @ h / len(x))
+
+
 def _vector(N):
     return np.zeros((N, D))
 
@@ -240,6 +272,12 @@ STEPS = {
         (from_two_parts, lambda N: (_vector(N), _vector(N), _vector(N))),
         (halves, lambda N: (np.zeros((N, 2 * D)), _vector(N))),
         (follows_at_some_steps, lambda N: (_vector(N), _vector(N))),
+        (masked_before_all, _vector),
+        (gates_of_a_stream, _vector),
+        (neighbours, _vector),
+        (compartments, lambda N: np.zeros((N, 2, D))),
+        (streams_in_another_order, _vector),
+        (fast_weights_of_all_streams, lambda N: (_vector(N), np.zeros((D, D)))),
     ]
 }
 

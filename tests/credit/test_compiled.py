@@ -158,7 +158,7 @@ def test_the_state_before_the_first_step_must_be_given():
         output, state = tr.unroll(cell, xs, state)
         return np.sum(output), state
 
-    with pytest.raises(tr.errors.GradientError, match=r"RTRL\(every=1\) needs the state before the first step"):
+    with pytest.raises(tr.errors.GradientError, match=r"RTRL\(every=1\) needs a state .* it took None"):
         tr.bptt(step, cell.parameters(), np.ones((2, 3, 3), np.float32), None, tr.RTRL())
 
 

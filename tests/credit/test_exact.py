@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from credit.steps import STEPS, assert_same_gradients, of_cell, recurrence
+from credit.steps import STEPS, Weights, assert_same_gradients, of_cell, recurrence, score
 from hypothesis import given, settings
 from hypothesis import strategies as hst
 
@@ -48,6 +48,30 @@ def test_every_variant(cell, every, N, T, seed):
 @given(every=EVERY, **SIZES)
 def test_steps_of_a_user(name, every, N, T, seed):
     assert_exact(*recurrence(name, N, T, seed), tr.RTRL(every))
+
+
+@pytest.mark.parametrize(
+    "mixed",
+    [
+        lambda w, h: h @ h,
+        lambda w, h: w.V @ h,
+        lambda w, h: h[np.array([1, 2, 0])],
+        lambda w, h: h * w.b[:, None],
+        lambda w, h: h * w.V,
+    ],
+    ids=["h @ h", "V @ h", "h[order]", "h * b[:, None]", "h * V"],
+)
+def test_as_many_streams_as_units(mixed):
+    """Rows of a parameter or of the state that are no streams, although there are as many."""
+    w = Weights(3, 0)
+
+    def step(xs, h):
+        h = tr.tanh(xs[:, 0] @ w.W + mixed(w, h) / 2)
+        return score(h), h
+
+    rng = np.random.default_rng(1)
+    inputs, state = rng.standard_normal((3, 4, 3)), rng.standard_normal((3, 3))
+    assert_exact(step, w.all, inputs, state, tr.RTRL(), tr.Decay(1.0))
 
 
 @pytest.mark.sample(8)

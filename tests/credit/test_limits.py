@@ -296,17 +296,42 @@ def test_a_batch_of_another_size_is_another_sequence(policy):
         list(tr.Recurrence(step, parameters, policy, run.state[:1], carry=run.carry).feed(inputs[:1]))
 
 
-@pytest.mark.parametrize("policy", [tr.RTRL(), tr.UORO(), tr.KroneckerFactored()], ids=repr)
-def test_a_state_keeps_its_shapes(policy):
-    cell = tr.RNNCell(2, 3, np.random.default_rng(0))
+@pytest.mark.parametrize("policy", [tr.RTRL(), tr.UORO(), tr.ForwardGradient(), tr.KroneckerFactored()], ids=repr)
+@pytest.mark.parametrize(
+    ("first", "change", "words"),
+    [
+        (np.zeros((2, 3)), lambda m, h: m[:1] + h[:1], r"float64 \(2, 3\)\), and returned .* float64 \(1, 3\)\)"),
+        (np.zeros((2, 3), int), lambda m, h: m + h, r"int64 \(2, 3\)\), and returned .* float64 \(2, 3\)\)"),
+        (np.zeros((2, 3)), lambda m, h: np.ones((2, 3), int), r"float64 \(2, 3\)\), and returned .* int64 \(2, 3\)\)"),
+        (0.0, lambda m, h: m + np.mean(h), r"0.0\), and returned"),  # a number is no array: no leaf is made of it
+    ],
+    ids=["shape", "integers become floats", "floats become integers", "a number becomes an array"],
+)
+def test_parts_of_a_state_keep_their_shapes_and_kinds(policy, first, change, words):
+    cell = tr.RNNCell(2, 3, np.random.default_rng(0), np.float64)
 
-    def step(xs, h):
-        h, _ = cell(xs[: len(h), 0], h)
-        return np.sum(h), h[:1]
+    def step(xs, state):
+        h, _ = cell(xs[:, 0], state[0])
+        return np.sum(h), (h, change(state[1], h))
 
-    run = tr.Recurrence(step, cell.parameters(), policy, cell.initial_state(2))
-    with pytest.raises(GradientError, match=r"keeps its shapes; step took \[\(2, 3\)\] and returned \[\(1, 3\)\]"):
-        list(run.feed(np.ones((2, 1, 2), np.float32)))
+    run = tr.Recurrence(step, cell.parameters(), policy, (cell.initial_state(2), first))
+    with pytest.raises(GradientError, match=rf"make the first one like those that step returns: it took .*{words}"):
+        list(run.feed(np.ones((2, 1, 2))))
+
+
+@pytest.mark.parametrize(
+    "found",
+    [tr.influence_pattern, lambda *recurrence: list(tr.credit_profile(*recurrence, tr.RTRL()))],
+    ids=["influence_pattern", "credit_profile"],
+)
+def test_reports_name_a_part_that_becomes_floating_point(found):
+    w = tr.tensor(np.ones(3), requires_grad=True)
+
+    def step(xs, state):
+        return np.sum(state[1] * w), (state[0] + state[1], state[1] * w)
+
+    with pytest.raises(GradientError, match=r"int64 \(1, 3\), .* returned \(float64 \(1, 3\)"):
+        found(step, {"w": w}, np.ones((1, 2, 3)), (np.zeros((1, 3), int), np.ones((1, 3))))
 
 
 def test_without_matplotlib_the_pattern_names_the_extra(monkeypatch, tmp_path):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from credit.steps import STEPS, an_lstm, assert_same_gradients, of_cell, recurrence
+from credit.steps import STEPS, Weights, an_lstm, assert_same_gradients, of_cell, recurrence, score
 from drawn import examples
 from hypothesis import given, settings
 from hypothesis import strategies as hst
@@ -78,6 +78,51 @@ def test_what_is_said_to_be_kept_is_what_is_kept(policy, steps, cell, N):
     carried = flatten(run.carry)
     assert N * (found.entries + found.factors) == sum(part.size for part in carried)
     assert N * found.nbytes == sum(part.nbytes for part in carried)
+
+
+PRODUCTS = {
+    "h @ V": lambda h, V: h @ V,
+    "einsum": lambda h, V: np.einsum("nh,hu->nu", h, V),
+    "tensordot": lambda h, V: np.tensordot(h, V, 1),
+    "inner": lambda h, V: np.inner(h, V.T),
+    "rows": lambda h, V: (h[:, None] @ V)[:, 0],
+    "halves": lambda h, V: np.concatenate([h[:, :1], h[:, 1:]], axis=1) @ np.concatenate([V[:1], V[1:]]),
+    "sum": lambda h, V: np.sum(h[:, :, None] * V, axis=1),
+}
+LEAKS = {
+    "h * a + z": lambda h, a, z: h * a + z,
+    "a * h": lambda h, a, z: np.multiply(a, h) + z,
+    "a[None]": lambda h, a, z: a[None] * h + z,
+    "tile": lambda h, a, z: np.tile(a, (len(h), 1)) * h + z,
+    "mean": lambda h, a, z: 2 * np.stack([h * a, z], axis=-1).mean(axis=-1),
+    "columns": lambda h, a, z: np.stack([h[:, u] * a[u] + z[:, u] for u in range(3)], axis=1),
+    "before all": lambda h, a, z: (h * 2) * (a / 2) + z,
+}
+
+
+@pytest.mark.parametrize("N", [1, 3])
+@pytest.mark.parametrize("leak", LEAKS)
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_how_a_step_is_spelled_does_not_matter(product, leak, N):
+    """What local policies keep, and their gradients, which depend on what is found to be on elements alone."""
+    w, rng = Weights(N, 0), np.random.default_rng(1)
+    inputs, state, found = rng.standard_normal((N, 4, 3)), rng.standard_normal((N, 3)), []
+    for times, plus in ((PRODUCTS["h @ V"], LEAKS["h * a + z"]), (PRODUCTS[product], LEAKS[leak])):
+
+        def step(xs, h, times=times, plus=plus):
+            h = h * np.tanh(w.s)  # the same for all units: it reaches all, and each still has its own past alone
+            h = plus(h, w.b, tr.tanh(times(xs[:, 0], w.W) + times(h, w.V)))
+            return score(h), h
+
+        run = tr.Recurrence(step, w.all, tr.SnAp(1), state)
+        list(run.feed(inputs))
+        size = sum(part.size for part in flatten(run.carry))
+        assert size == N * tr.influence_pattern(step, w.all, inputs, state).entries
+        found.append((size, [tr.bptt(step, w.all, inputs, state, policy) for policy in (tr.SnAp(1), tr.EProp())]))
+    (size, expected), (other, actual) = found
+    assert (size, other) == (24 * N, 24 * N)  # 9 + 9 + 3 in one unit each, and s in three
+    for one, two in zip(actual, expected, strict=True):
+        assert_same_gradients(one.gradients, two.gradients)
 
 
 def test_a_step_that_breaks_a_link_keeps_what_it_needs():

@@ -327,6 +327,45 @@ def test_random_feedback_is_another_gradient_except_for_the_last_matrix(policy):
     assert_same_gradients(found, again, 0)
 
 
+KEPT = np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0], [1.0, 1.0, 0.0]])
+
+
+@pytest.mark.parametrize("N", [1, 3])
+@pytest.mark.parametrize(
+    ("read", "shape", "back"),
+    [
+        (lambda h, W: h @ W, (3, 2), lambda error, B: error @ B.T),
+        (lambda h, W: h @ W, (3,), np.outer),
+        (lambda h, W: h @ W.T, (2, 3), lambda error, B: error @ B.T),
+        (lambda h, W: (W @ h.T).T, (2, 3), lambda error, B: error @ B),
+        (lambda h, W: W @ h.T, (3,), np.outer),
+        (lambda h, W: h @ (W * KEPT), (3, 3), lambda error, B: error @ B.T),
+        (lambda h, W: np.tensordot(h, W, 1), (3, 2), lambda error, B: error @ B.T),
+        (lambda h, W: (h[:, None] @ W)[:, 0], (3, 2), lambda error, B: error @ B.T),
+    ],
+    ids=["W", "a vector", "W.T", "W on the left", "a vector on the left", "W * mask", "tensordot", "rows"],
+)
+def test_errors_come_back_through_a_random_matrix_however_the_readout_is_spelled(read, shape, back, N):
+    rng = np.random.default_rng(0)
+    W, V = (tr.tensor(rng.standard_normal(size), requires_grad=True) for size in (shape, (3, 3)))
+
+    def step(xs, h):
+        h = 0.8 * h + tr.tanh(xs[:, 0] + h @ V)
+        return np.sum(np.sin(read(h, W))), h
+
+    inputs, h = rng.standard_normal((N, 4, 3)), rng.standard_normal((N, 3))
+    run = tr.Recurrence(step, {"W": W, "V": V}, tr.RFLO(rng=1), h, resumable=True)
+    found = sum(update.gradients["V"] for update in run.feed(inputs))
+    (B,) = run.past["carrier"]["feedback"]["drawn"].values()
+    trace, expected = np.zeros((N, 3, 3)), np.zeros((3, 3))
+    for x in np.swapaxes(inputs, 0, 1):
+        z = np.tanh(x + h @ V.data)
+        trace = 0.8 * trace + h[:, :, None] * (1 - z**2)[:, None]
+        h = 0.8 * h + z
+        expected += np.sum(trace * back(np.cos(read(h, W.data)), B)[:, None], axis=0)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
 def test_the_signal_of_a_layer_comes_through_those_above_it_within_the_step():
     """Of D the operations on elements alone, of I the unit that a parameter enters: written out for two layers."""
     step, parameters, inputs, state = two_layers(1, 6)

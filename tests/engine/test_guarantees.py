@@ -131,6 +131,7 @@ def test_a_rule_that_cannot_be_called_is_refused_where_it_is_written(function, r
 # 3. depth
 
 
+@pytest.mark.no_cover  # long, through lines that others reach
 def test_fifty_thousand_chained_operations(no_collector):
     x = leaf(1.0)
     y = x

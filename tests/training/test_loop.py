@@ -351,3 +351,31 @@ def test_windows_may_be_lists(compiled, policy):
         found = train_epoch(Regression(), [pair], SGD(0.1), np.zeros((1, 3)), compiled=compiled, policy=policy)
         nats.append(found.nats)
     assert nats[0] == pytest.approx(nats[1], rel=1e-12)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize(
+    "policy",
+    [tr.RTRL(), tr.RTRL(None), tr.SnAp(9), tr.Windowed(9, every=3), tr.Decay(1.0, every=9), tr.Full()],
+    ids=repr,
+)
+def test_a_step_in_which_nothing_counts(policy, compiled):
+    """As in padding, and where answers come at the end: its weight of 0 divides nothing."""
+    rng = np.random.default_rng(0)
+    xs, ys, counts = rng.standard_normal((1, 9, 2)), rng.standard_normal((1, 9, 3)), np.zeros((1, 9))
+    counts[:, [2, 3, 7]] = 1.0
+
+    def loss(model, batch, state):
+        xs, ys, counts = batch
+        outputs, state = tr.unroll(model, xs, state)
+        weight = np.sum(counts)
+        return np.sum((outputs - ys) ** 2 * counts[:, :, None]) / np.maximum(weight, 1), state, {"weight": weight}
+
+    model, twin = (tr.GRUCell(2, 3, np.random.default_rng(1), dtype=np.float64) for _ in range(2))
+    result = tr.TrainStep(model, loss, SGD(0.1), policy=policy, compile=compiled)(
+        (xs, ys, counts), model.initial_state(1)
+    )
+    expected, _, _ = loss(twin, (xs, ys, counts), twin.initial_state(1))
+    assert (result.loss, result.weight) == (pytest.approx(expected.item(), rel=1e-12), 3.0)
+    for name, g in tr.grad(expected, twin.parameters()).items():
+        np.testing.assert_allclose(model.parameters()[name].data, twin.parameters()[name].data - 0.1 * g, rtol=1e-12)

@@ -332,6 +332,7 @@ def test_default_policies_carry_credit_forward_where_there_is_room():
     assert {"EProp(feedback='symmetric', rng=0, every=1)", "UORO(rng=0, every=1)"} < set(most)
 
 
+@pytest.mark.no_cover  # long, through lines that others reach
 def test_the_choice_names_the_policies_that_are_good_enough():
     report = truncation_report(language_model(), IDS, TARGETS, ["full", "chunked:2", "rtrl", "windowed:1"], repeats=1)
     good = {row.name: row for row in report.policies if row.agreement.lowest >= report.wanted_cosine}

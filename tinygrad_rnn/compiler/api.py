@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Collection, Iterator
 from types import MethodType
-from typing import Generic, NoReturn, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Generic, NoReturn, ParamSpec, TypeVar, overload
 
 import numpy as np
 
@@ -15,10 +15,8 @@ from ..engine.tape import Array, context
 from ..engine.tensor import Tensor, described
 from ..engine.tree import map_leaves
 from ..errors import ConfigError, TraceError, UnsupportedError
-from ..pictures.drawing import Drawing
 from .ir.graph import Graph
 from .passes import run as run_passes
-from .picture import prepared
 from .plans.explain import Explanation, explain
 from .plans.family import Family
 from .plans.layout import make_plan
@@ -35,8 +33,10 @@ from .replay.ready import INPUTS, ForkSafeLock, Ready
 from .replay.shortcut import OTHER
 from .settings import chosen_executor, default_threads, named_executor
 
-_SIZES = 64  # plans of one family that are kept, one for each combination of sizes; they share their memory
+if TYPE_CHECKING:
+    from ..pictures.drawing import Drawing
 
+_SIZES = 64  # plans of one family that are kept, one for each combination of sizes; they share their memory
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -186,6 +186,8 @@ class Compiled(Generic[P, R_co]):
         Raises:
             ConfigError: if there is no such pass, or it is switched off.
         """
+        from .picture import prepared  # what only draws is loaded once something is drawn
+
         stages = self.stages(*args, **kwargs)  # type: ignore[arg-type]  # those of P, without `stage`
         drawn = {name: prepared(graph, name) for name, graph in stages}
         if stage is not None and stage not in drawn:

@@ -11,8 +11,9 @@ import numpy as np
 
 from ..engine.tape import Array
 from ..engine.tensor import Value
+from .elements import flat, picked
 from .pattern import Block
-from .terms import Diagonal, StepJacobian, Term, flat, picked
+from .terms import Diagonal, StepJacobian, Term
 
 
 def along(term: Term, J: Value, size: int) -> Value | None:

@@ -14,11 +14,11 @@ from typing import Any, Generic, Protocol, Self, TypeVar, cast
 import numpy as np
 
 from ..engine.tape import Array, slice_of_a_sequence
-from ..engine.tensor import Tensor, Value, shape_of
-from ..engine.tree import flatten, map_leaves, structure
-from ..errors import ConfigError, GradientError
+from ..engine.tensor import Tensor, Value
+from ..engine.tree import map_leaves
+from ..errors import ConfigError
 from .moves import Moves
-from .nests import added, arrays_of, edge_to, fresh_leaf, loss_and_state, number_of, steps_of, value_of
+from .nests import added, arrays_of, check_kept, edge_to, fresh_leaf, loss_and_state, number_of, steps_of, value_of
 from .policy import Policy, policy_state, restore_policy
 from .record import Gradients, StepRecord
 from .update import Past, Step, Update
@@ -165,17 +165,7 @@ class ForwardRecurrence:
         before = map_leaves(fresh_leaf, self.state)
         with slice_of_a_sequence():
             loss, after = loss_and_state(self._step(inputs, before), "Recurrence")
-        if structure(before) != structure(after):
-            raise GradientError(
-                f"Recurrence: {self._policy!r} needs the state before the first step in the nesting in which step "
-                f"returns it, {structure(after)}; got {structure(before)}"
-            )
-        shapes, made = ([shape_of(part) for part in flatten(state)] for state in (before, after))
-        if shapes != made:
-            raise GradientError(
-                f"Recurrence: {self._policy!r} needs a state that keeps its shapes; step took {shapes} and returned "
-                f"{made}"
-            )
+        check_kept(f"Recurrence: {self._policy!r}", before, after)
         record = StepRecord(loss, before, after, self._parameters, self._moves)
         gradients, self.carry = self._carrier.advance(record, map_leaves(value_of, self.carry))
         for name, value in gradients.items():

@@ -22,9 +22,10 @@ import numpy as np
 
 from ..engine.tape import Array, DType
 from ..engine.tensor import Value
+from .elements import added, flat, picked
 from .entries import Joined, Piece, along, entries, grid_of, in_cache, placed
 from .pattern import Block
-from .terms import Diagonal, Lookup, Outer, StepJacobian, Term, added, flat, picked
+from .terms import Diagonal, Lookup, Outer, StepJacobian, Term
 
 FEW = 4
 """The most units for which a product with D is a sum of products of elements."""

@@ -17,8 +17,10 @@ from __future__ import annotations
 import math
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..engine.tape import Array, Edge, Node, context
 from ..engine.tensor import Value
@@ -26,7 +28,7 @@ from ..engine.walk import Lift, ancestors, lifted, rule_results, useful_nodes
 from ..ops import astype
 from .kinds import ELEMENTWISE, MOVES, ROWWISE, is_ours
 from .moves import Moves
-from .terms import Dense, Diagonal, Form, Lookup, Outer, StepJacobian, Term, Through, added_forms, moved, reshaped
+from .terms import Dense, Diagonal, Form, Lookup, Outer, StepJacobian, Term, Through, kept_apart, moved, reshaped
 
 
 class StreamsMeetError(Exception):
@@ -70,9 +72,9 @@ def step_jacobian(
         N: number of streams: rows of each part of the state.
         moves: the memory of what operations move where.
     """
-    kept_apart = all(edge[0].specs[edge[1]].shape[:1] == (N,) for edge in states)
+    apart = all(edge[0].specs[edge[1]].shape[:1] == (N,) for edge in states)
     try:
-        return _found(after, Sources(states, parameters, N, kept_apart), moves)
+        return _found(after, Sources(states, parameters, N, apart), moves)
     except StreamsMeetError:
         return _found(after, Sources(states, parameters, N, apart=False), moves)
 
@@ -123,33 +125,34 @@ class _Walk:
 
     def _visit(self, node: Node) -> None:
         edges = [(node, index) for index in range(len(node.specs))]
-        arrived = [self._unless_linked(edge, self._merged(self._forms.pop(edge, []))) for edge in edges]
-        if all(form is None for form in arrived):
+        arrived = [self._unless_linked(edge, kept_apart(self._forms.pop(edge, []), self._K)) for edge in edges]
+        if not any(arrived):
             return
         if node.operation is None:
-            if edges[0] in self._sources.places and arrived[0] is not None:
-                self.arrived.setdefault(edges[0], []).append(self._at_leaf(edges[0], arrived[0]))
+            if edges[0] in self._sources.places:
+                self.arrived.setdefault(edges[0], []).extend(self._at_leaf(edges[0], form) for form in arrived[0])
             return
         needs = [edge is not None and edge[0] in self._useful for edge in node.edges]
         if any(needs):
-            streamed = next(self._streamed[edge] for edge, form in zip(edges, arrived, strict=True) if form is not None)
+            streamed = next(self._streamed[edge] for edge, forms in zip(edges, arrived, strict=True) if forms)
             self._send(node, arrived, needs, streamed)
 
-    def _unless_linked(self, edge: Edge, form: Form | None) -> Form | None:
-        """Return None, and keep what came to a root, if each unit hangs on one element of it at most; else the form."""
+    def _unless_linked(self, edge: Edge, forms: list[Form]) -> list[Form]:
+        """Return [], and keep what came to a root, if each unit hangs on one element of it at most; else the forms."""
+        form = forms[0] if len(forms) == 1 else None
         if edge in self._roots and isinstance(form, Diagonal) and self._streamed[edge] == self._sources.apart:
             units = form.units[form.units >= 0]
             if len(np.unique(units)) == len(units):
                 self.links[edge] = form
-                return None
-        return form
+                return []
+        return forms
 
     def _at_leaf(self, edge: Edge, form: Form) -> Term:
         """Return the derivative by a leaf; by all elements of a parameter that was taken for a part of the batch."""
         if edge in self._sources.states:
             if self._streamed[edge] != self._sources.apart:
-                raise StreamsMeetError
-            return form
+                self._meet()
+            return reshaped(form, _elements(edge, self._sources.apart))
         if not self._streamed[edge]:
             return form
         own = np.eye(self._N, dtype=form.values.dtype)  # row n of it belongs to stream n
@@ -161,40 +164,45 @@ class _Walk:
 
     def _add(self, edge: Edge, form: Form, streamed: bool) -> None:
         if self._streamed.setdefault(edge, streamed) != streamed:
-            raise StreamsMeetError
+            self._meet()
+            form = reshaped(form, _elements(edge, self._streamed[edge]))
         self._forms.setdefault(edge, []).append(form)
 
-    def _merged(self, forms: list[Form]) -> Form | None:
-        """Return the sum of the derivatives that came to an edge."""
-        if not forms:
-            return None
-        total = forms[0]
-        for form in forms[1:]:
-            total = added_forms(total, form, self._K)
-        return total
+    def _meet(self) -> None:
+        """Raise `StreamsMeetError` unless there is one stream: then its axis is as good as one of the elements."""
+        if self._N > 1:
+            raise StreamsMeetError
 
     # -- one operation -------------------------------------------------------------------------------------------
 
-    def _send(self, node: Node, arrived: list[Form | None], needs: list[bool], streamed: bool) -> None:
+    def _send(self, node: Node, arrived: list[list[Form]], needs: list[bool], streamed: bool) -> None:
         operation = node.operation
         assert operation is not None
         name = operation.name if is_ours(operation) else ""
-        form = arrived[0]
-        if name in ELEMENTWISE and form is not None:
-            self._elementwise(node, form, needs, streamed)
-        elif name == "matmul" and form is not None:
-            self._product(node, form, needs, streamed)
+        if name in ELEMENTWISE:
+            for form in arrived[0]:
+                self._elementwise(node, form, needs, streamed)
+        elif name == "matmul" and self._has_rows(node, streamed):
+            for form in arrived[0]:
+                self._product(node, form, needs, streamed)
         elif name in MOVES or name == "take":
             self._move(node, arrived, needs, streamed)
+        elif name in ("sum", "mean") and streamed and self._keeps_rows(node, needs):
+            self._sum(node, [form for form in arrived[0] if isinstance(form, Diagonal)], needs)
+            dense: list[Form] = [form for form in arrived[0] if isinstance(form, Dense)]
+            if dense:
+                self._unknown(node, [dense], needs, streamed)
         else:
             self._unknown(node, arrived, needs, streamed)
 
     def _elementwise(self, node: Node, form: Form, needs: list[bool], streamed: bool) -> None:
         shape = node.specs[0].shape
-        if isinstance(form, Diagonal) and any(
-            self._is_summed(edge, shape, streamed) for edge, need in zip(node.edges, needs, strict=True) if need
-        ):
-            form = Dense(form.dense(self._K))
+        if isinstance(form, Diagonal):
+            pairs = zip(node.edges, needs, strict=True)
+            over_units = [need and self._is_summed(edge, shape, streamed) for edge, need in pairs]
+            if any(over_units):  # the other operands still have one unit for each element
+                self._elementwise(node, Dense(form.dense(self._K)), over_units, streamed)
+                needs = [need and not over for need, over in zip(needs, over_units, strict=True)]
         results: Iterator[Value | None] = rule_results(node, [form.values], needs, self._lift)
         for edge, value in zip(node.edges, results, strict=True):
             if edge is None or value is None:
@@ -224,41 +232,57 @@ class _Walk:
         of_stream = streamed and self._is_streamed(edge, shape)
         return math.prod(_elements(edge, of_stream)) != math.prod(shape[streamed:])
 
-    def _move(self, node: Node, arrived: list[Form | None], needs: list[bool], streamed: bool) -> None:
+    def _sum(self, node: Node, forms: Sequence[Diagonal], needs: list[bool]) -> None:
+        """A sum over units: each element of the operand is part of one element of the result, and reaches its unit."""
+        edge = node.edges[0]
+        assert edge is not None
+        shape, axes = edge[0].specs[edge[1]].shape, np.atleast_1d(cast("ArrayLike", node.attrs["axis"]))
+        kept = [1 if axis in axes else n for axis, n in enumerate(shape)]
+        for form in forms:
+            results: list[Value | None] = list(rule_results(node, [form.values], needs, self._lift))
+            assert results[0] is not None
+            units = np.broadcast_to(form.units.reshape(kept[1:]), shape[1:])
+            self._add(edge, Diagonal(results[0], units), streamed=True)
+
+    def _move(self, node: Node, arrived: list[list[Form]], needs: list[bool], streamed: bool) -> None:
         for number, (edge, need) in enumerate(zip(node.edges, needs, strict=True)):
             if edge is None or not need:
                 continue
             if streamed and (ids := self._moves.looked_up(node, self._N)) is not None:
-                self._look_up(node, edge, ids, arrived[0])
+                for form in arrived[0]:
+                    self._look_up(node, edge, ids, form)
                 continue
+            alone = [index == number for index in range(len(needs))]
             sources = self._moves.sources(node, number, self._N if streamed else None)
-            if sources is None:
-                self._unknown(node, arrived, [index == number for index in range(len(needs))], streamed)
+            if sources is None and streamed and self._N == 1:
+                self._move(node, _unstreamed(node, arrived), alone, streamed=False)
                 continue
-            for form, source in zip(arrived, sources, strict=True):
-                if form is not None and source is not None:
-                    self._add(edge, moved(form, source, _elements(edge, streamed)), streamed)
+            if sources is None:
+                self._unknown(node, arrived, alone, streamed)
+                continue
+            for forms, source in zip(arrived, sources, strict=True):
+                for form in forms:
+                    if source is not None:
+                        self._add(edge, moved(form, source, _elements(edge, streamed)), streamed)
 
-    def _look_up(self, node: Node, edge: Edge, ids: Array, form: Form | None) -> None:
+    def _look_up(self, node: Node, edge: Edge, ids: Array, form: Form) -> None:
         """A lookup of one row for each stream in a table that they share."""
-        if form is None:
-            return
         rows = edge[0].specs[edge[1]].shape
         form = reshaped(form, rows[1:])
-        if edge in self._sources.places:
+        if edge in self._sources.parameters.values():
             self.arrived.setdefault(edge, []).append(Lookup(ids, rows[0], form, node.id))
         else:
             self._add(edge, Dense(Lookup(ids, rows[0], form, node.id).dense(self._K)), streamed=False)
 
+    def _has_rows(self, node: Node, streamed: bool) -> bool:
+        """Return whether this is a product of rows (N, ..., D) with a matrix (D, U)."""
+        ranks = [len(np.shape(part)) for part in node.inputs]  # type: ignore[arg-type]
+        return ranks[1] == 2 and ranks[0] >= 2 and (streamed or ranks[0] == 2)
+
     def _product(self, node: Node, form: Form, needs: list[bool], streamed: bool) -> None:
-        """A product of rows (N, ..., D) with a matrix (D, U)."""
         left, right = node.edges
         shape = node.specs[0].shape
         a, b = node.inputs if self._lift is None else lifted(node, self._lift)[0]
-        ranks = len(np.shape(a)), len(np.shape(b))  # type: ignore[arg-type]
-        if ranks[1] != 2 or ranks[0] < 2 or (ranks[0] > 2 and not streamed):
-            self._unknown(node, [form], needs, streamed)
-            return
         if not streamed:
             results: Iterator[Value | None] = rule_results(node, [form.dense(self._K)], needs, self._lift)
             for edge, value in zip(node.edges, results, strict=True):
@@ -277,7 +301,7 @@ class _Walk:
         elements = _elements(edge, streamed=True)
         if is_row and isinstance(form, Diagonal):
             through = Through(reshaped(form, form.units.shape[-1:]), matrix, *product)  # type: ignore[arg-type]  # as form is
-            if edge in self._sources.places and len(elements) == 1:
+            if edge in self._sources.states and len(elements) == 1:
                 self.arrived.setdefault(edge, []).append(through)
                 return
             made = through.dense(self._K)
@@ -293,7 +317,7 @@ class _Walk:
             self._add(edge, Dense(np.swapaxes(flat_rows, 1, 2) @ dense), streamed=False)
             return
         outer = Outer(np.reshape(rows, (self._N, D)), reshaped(form, (U,)), product)
-        if edge in self._sources.places:
+        if edge in self._sources.parameters.values():
             self.arrived.setdefault(edge, []).append(outer)
         elif isinstance(outer.after, Diagonal):
             values = np.expand_dims(outer.rows, 2) * np.expand_dims(outer.after.values, 1)
@@ -301,16 +325,17 @@ class _Walk:
         else:
             self._add(edge, Dense(outer.dense(self._K)), streamed=False)
 
-    def _unknown(self, node: Node, arrived: list[Form | None], needs: list[bool], streamed: bool) -> None:
+    def _unknown(self, node: Node, arrived: list[list[Form]], needs: list[bool], streamed: bool) -> None:
         """An operation of which nothing is known: its rule runs once for each unit."""
         operation = node.operation
         assert operation is not None
         if streamed and not self._keeps_rows(node, needs):
-            raise StreamsMeetError
+            self._meet()
+            streamed = False
         lead = (self._K,) if streamed else (self._K, self._N)
         dense = [
-            None if form is None else np.reshape(form.dense(self._K), (math.prod(lead), *spec.shape))
-            for form, spec in zip(arrived, node.specs, strict=True)
+            np.reshape(sum(form.dense(self._K) for form in forms), (math.prod(lead), *spec.shape)) if forms else None
+            for forms, spec in zip(arrived, node.specs, strict=True)
         ]
         results = [
             list(rule_results(node, [None if values is None else values[k] for values in dense], needs, self._lift))
@@ -334,6 +359,11 @@ class _Walk:
             return all(len(np.shape(part)) >= 3 for part in node.inputs)  # type: ignore[arg-type]
         axes = node.attrs.get("axis")
         return operation.name in ROWWISE and axes is not None and 0 not in np.atleast_1d(axes)
+
+
+def _unstreamed(node: Node, arrived: list[list[Form]]) -> list[list[Form]]:
+    """Return the forms of a single stream with its axis among those of the elements."""
+    return [[reshaped(form, spec.shape) for form in forms] for forms, spec in zip(arrived, node.specs, strict=True)]
 
 
 def _elements(edge: Edge, streamed: bool) -> tuple[int, ...]:

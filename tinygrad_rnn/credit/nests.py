@@ -13,7 +13,7 @@ import numpy as np
 from ..engine.arrays import frozen_copy
 from ..engine.tape import Array, Edge, context
 from ..engine.tensor import Operand, Tensor, Value, shape_of, wrap
-from ..engine.tree import flatten, map_leaves, named_leaves, rebuild
+from ..engine.tree import brief, flatten, map_leaves, named_leaves, rebuild, structure
 from ..errors import GradientError, ShapeError
 
 
@@ -109,6 +109,22 @@ def loss_and_state(found: object, function: str) -> tuple[Operand | None, object
             f"{loss!r}; leave out .item(), .data and float()"
         )
     return loss, state
+
+
+def check_kept(function: str, before: object, after: object) -> None:
+    """Raise `GradientError` if a step changes the nesting of its state, or the shape of a part, or whether it is float.
+
+    Args:
+        function: what needs a state that stays, for the message.
+        before, after: the state that the step took, and the one that it returned.
+    """
+    took, made = ([(shape_of(part), is_float(part)) for part in flatten(state)] for state in (before, after))
+    if structure(before) != structure(after) or took != made:
+        have, new = (brief(arrays_of(state)) for state in (before, after))
+        raise GradientError(
+            f"{function} needs a state that keeps its nesting, its shapes and its floating point parts; make the first "
+            f"one like those that step returns: it took {have}, and returned {new}"
+        )
 
 
 def leaves_of(parameters: object, function: str) -> dict[str, Tensor]:

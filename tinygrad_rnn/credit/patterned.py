@@ -183,9 +183,10 @@ class PatternCarrier(Carrier[Carried]):
 
     def advance(self, record: StepRecord, carry: Carried | None) -> tuple[Gradients, Carried]:
         """Return the gradient of the step's loss, delta J, and J after the step."""
-        influence, before = self._layout.fitted(record.jacobian, record, carry)
+        jacobian = record.jacobian.added
+        influence, before = self._layout.fitted(jacobian, record, carry)
         direct, deltas, past = record.loss_terms()
-        after, through = influence.advance(record.jacobian, before, _cotangent(deltas, influence.N))
+        after, through = influence.advance(jacobian, before, _cotangent(deltas, influence.N))
         delta = _cotangent(past, influence.N)
         return summed(direct, through, {} if delta is None else influence.gradient(delta, before)), after
 

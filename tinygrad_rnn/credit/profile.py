@@ -14,7 +14,7 @@ from ..engine.tree import map_leaves
 from ..errors import ConfigError
 from .forward import ForwardPolicy
 from .moves import Moves
-from .nests import arrays_of, fresh_leaf, leaves_of, loss_and_state, steps_of, value_of
+from .nests import arrays_of, check_kept, fresh_leaf, leaves_of, loss_and_state, steps_of, value_of
 from .patterned import RTRL, EProp, SnAp
 from .record import Gradients, StepRecord
 from .terms import Lookup, Outer, StepJacobian, Term, Through
@@ -68,6 +68,7 @@ def forward_profile(
         with slice_of_a_sequence():
             here = map_leaves(lambda x, t=t: x[:, t : t + 1], inputs)
             loss, state = loss_and_state(step(here, before), "credit_profile")
+        check_kept(f"credit_profile: {policy!r}", before, state)
         records.append((StepRecord(loss, before, state, named, moves), _Muted(loss, before, state, named, moves)))
     parts = [{name: np.zeros(p.shape, p.dtype) for name, p in named.items()} for _ in range(T)]
     carrier = policy.carrier()

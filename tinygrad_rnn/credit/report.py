@@ -17,7 +17,7 @@ from ..errors import ShapeError
 from ..files import new_figure, write_figure
 from .influence import Influence
 from .moves import Moves
-from .nests import arrays_of, fresh_leaf, leaves_of, loss_and_state, steps_of
+from .nests import arrays_of, check_kept, fresh_leaf, leaves_of, loss_and_state, steps_of
 from .pattern import StepPattern
 from .record import StepRecord
 from .update import Step
@@ -151,6 +151,7 @@ def influence_pattern(
     alone = map_leaves(lambda part: part[:1] if shape_of(part)[:1] == (N,) else part, arrays_of(state))
     before = map_leaves(fresh_leaf, alone)
     loss, after = loss_and_state(step(map_leaves(lambda x: x[:1, :1], inputs), before), "influence_pattern")
+    check_kept("influence_pattern", before, after)
     jacobian = StepRecord(loss, before, after, named, Moves()).jacobian
     shapes = {name: parameter.shape for name, parameter in named.items()}
     pattern = StepPattern.of(jacobian, shapes)

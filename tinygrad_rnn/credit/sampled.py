@@ -18,12 +18,13 @@ from ..engine.tape import Array, DType
 from ..engine.tensor import Value
 from ..errors import ConfigError
 from ..ops import astype
+from .elements import flat
 from .entries import whole_state_jacobian
 from .forward import Carrier, ForwardPolicy, Rows, is_zero, joined, summed
 from .memory import check_memory
 from .policy import set_steps
 from .record import Gradients, StepRecord
-from .terms import Dense, Diagonal, Lookup, Outer, StepJacobian, Term, Through, flat
+from .terms import Dense, Diagonal, Lookup, Outer, StepJacobian, Term, Through
 
 RankOne: TypeAlias = tuple[list[Value], Gradients]
 """Numbers like the state, and like the parameters."""
@@ -213,7 +214,7 @@ class _Kronecker(Carrier[Factors]):
         self._policy = policy
 
     def advance(self, record: StepRecord, carry: Factors | None) -> tuple[Gradients, Factors]:
-        jacobian = record.jacobian.whole
+        jacobian = record.jacobian.whole.added
         entering = {
             name: _entering(name, jacobian)
             for name in record.parameters

@@ -9,13 +9,15 @@ functions on values, so a plan can record it.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, reduce
 
 import numpy as np
 
 from ..engine.tape import Array, DType
 from ..engine.tensor import Value
+from .elements import added, flat, picked
 
 
 def chained(one: Array, two: Array) -> Array:
@@ -272,15 +274,17 @@ class StepJacobian:
                     own += [_by_way(link, term, self.sizes[s]) for term in further]
                 for name, further in self.parameters[r].items():
                     parameters[s].setdefault(name, []).extend(_by_way(link, term, self.sizes[s]) for term in further)
+        states = [[_merged(terms, K) for terms in row] for K, row in zip(self.sizes, states, strict=True)]
         return replace(
-            self,
-            states=[[_merged(terms, K) for terms in row] for K, row in zip(self.sizes, states, strict=True)],
-            parameters=[
-                {name: _merged(terms, K) for name, terms in row.items()}
-                for K, row in zip(self.sizes, parameters, strict=True)
-            ],
-            links=[[[] for _ in row] for row in self.links],
-        )
+            self, states=states, parameters=parameters, links=[[[] for _ in row] for row in self.links]
+        ).added
+
+    @property
+    def added(self) -> StepJacobian:
+        """The same derivatives, with those by a parameter that come from one product, lookup or leaf added up."""
+        rows = zip(self.sizes, self.parameters, strict=True)
+        parameters = [{name: _merged(terms, K) for name, terms in row.items()} for K, row in rows]
+        return replace(self, parameters=parameters)
 
 
 def _by_way(link: Diagonal, term: Term, K: int) -> Term:
@@ -315,11 +319,36 @@ def _merged(terms: list[Term], K: int) -> list[Term]:
 
 def added_forms(a: Form, b: Form, K: int) -> Form:
     """Return the sum of derivatives of K units by the same elements."""
-    if isinstance(a, Diagonal) and isinstance(b, Diagonal):
-        x, y = a.units, b.units
-        if x is y or ((x == y) | (x < 0) | (y < 0)).all():  # no element reaches one unit by a, and another by b
-            return Diagonal(a.values + b.values, np.maximum(x, y))
+    if isinstance(a, Diagonal) and isinstance(b, Diagonal) and _agree(a, b):
+        return Diagonal(a.values + b.values, np.maximum(a.units, b.units))
     return Dense(a.dense(K) + b.dense(K))
+
+
+def _agree(a: Diagonal, b: Diagonal) -> bool:
+    """Return whether no element reaches one unit by `a`, and another by `b`."""
+    x, y = a.units, b.units
+    return x is y or bool(((x == y) | (x < 0) | (y < 0)).all())
+
+
+_APART = 4
+"""The most diagonals that are kept apart: a step that moves units repeatedly would double them each time."""
+
+
+def kept_apart(forms: Sequence[Form], K: int) -> list[Form]:
+    """Return the sum of derivatives of K units by the same elements as few diagonals, and one dense form at most."""
+    found: list[Form] = []
+    for form in forms:
+        for place, known in enumerate(found):
+            if (
+                isinstance(form, Dense)
+                if isinstance(known, Dense)
+                else isinstance(form, Diagonal) and _agree(known, form)
+            ):
+                found[place] = added_forms(known, form, K)
+                break
+        else:
+            found.append(form)
+    return found if len(found) <= _APART else [reduce(lambda a, b: added_forms(a, b, K), found)]
 
 
 def reshaped(form: Form, elements: tuple[int, ...]) -> Form:
@@ -340,61 +369,3 @@ def moved(form: Form, source: Array, elements: tuple[int, ...]) -> Form:
         return Dense(made)
     units = np.where(at >= 0, form.units.reshape(-1)[at], -1)
     return Diagonal(made, units.reshape(elements))
-
-
-def added(a: Value | None, b: Value | None) -> Value | None:
-    """Return the sum of what there is."""
-    return b if a is None else a if b is None else a + b
-
-
-def flat(values: Value, lead: int) -> Value:
-    """Return values with all axes after the first `lead` as one."""
-    if values.ndim == lead + 1:
-        return values
-    made: Value = np.reshape(values, (*values.shape[:lead], math.prod(values.shape[lead:])))
-    return made
-
-
-def picked(values: Value, at: Array) -> Value:
-    """Return elements of the last axis, (..., *shape of at), and 0 where `at` is -1.
-
-    Elements at equal distances are a slice, which copies nothing; a few runs of neighbours are joined.
-    """
-    lead, numbers = values.shape[:-1], at.reshape(-1)
-    slices = _slices(numbers)
-    made: Value
-    if slices is None:
-        made = np.take(values, numbers, axis=-1)
-        if (numbers < 0).any():
-            made = made * (numbers >= 0).astype(values.dtype)
-    elif len(slices) == 1:
-        made = _sliced(values, slices[0])
-    else:
-        made = np.concatenate([_sliced(values, run) for run in slices], axis=-1)
-    return np.reshape(made, (*lead, *at.shape))
-
-
-_RUNS = 8
-"""The most runs of elements that are joined; more are taken one by one."""
-
-
-def _slices(numbers: Array) -> list[slice | int] | None:
-    """Return numbers as slices; -1, repeated, as how many there are. None: they are too many."""
-    steps = np.diff(numbers)
-    if len(numbers) > 1 and numbers[0] >= 0 and steps[0] > 0 and (steps == steps[0]).all():
-        return [slice(int(numbers[0]), int(numbers[-1]) + 1, int(steps[0]))]
-    together = np.where(numbers[1:] < 0, numbers[:-1] < 0, (steps == 1) & (numbers[:-1] >= 0))
-    borders = np.flatnonzero(~together) + 1
-    if len(borders) >= _RUNS:
-        return None
-    runs = np.split(numbers, borders)
-    return [len(run) if not len(run) or run[0] < 0 else slice(int(run[0]), int(run[-1]) + 1, 1) for run in runs]
-
-
-def _sliced(values: Value, run: slice | int) -> Value:
-    if isinstance(run, int):
-        zeros: Value = np.zeros((*values.shape[:-1], run), values.dtype)
-        return zeros
-    whole = (run.start, run.stop, run.step) == (0, values.shape[-1], 1)
-    made: Value = values if whole else values[..., run]
-    return made

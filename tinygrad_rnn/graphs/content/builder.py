@@ -175,25 +175,21 @@ class ContentBuilder:
         return self._gradient_row(parameter, f"{cells}\t", "no gradient") if self.flow.measured else Row(cells)
 
     def _about(self, parameter: Parameter) -> list[str]:
-        lines = [parameter.name, f"parameters: {parameter.size:,}", f"shape: {shape_text(parameter.shape)}"]
-        summary = self.graph.summary((parameter.node, 0))
-        lines += [f"dtype: {parameter.dtype}", *(summary.lines if summary is not None else [])]
-        return lines + self._norm((parameter.node, 0))
+        facts = self.facts((parameter.node, 0), site=False)
+        return [parameter.name, f"parameters: {parameter.size:,}", *facts]
 
     # -- facts about values -------------------------------------------------------------------------------------------
 
-    def facts(self, place: Place) -> list[str]:
+    def facts(self, place: Place, site: bool = True) -> list[str]:
         """Return lines about a value for a tooltip, with the norm of its gradient if that is known."""
-        return [*self.graph.facts(place), *self._norm(place)]
-
-    def _norm(self, place: Place) -> list[str]:
-        magnitude = self.flow.totals.get(place)
-        return [] if magnitude is None else [f"gradient norm: {short_number(magnitude)}"]
+        facts, magnitude = self.graph.facts(place, site), self.flow.totals.get(place)
+        return facts if magnitude is None else [*facts, f"gradient norm: {short_number(magnitude)}"]
 
     def warnings(self, places: Sequence[Place]) -> list[Row]:
         """Return warnings about the first value that is not finite, and about the first such or vanished gradient."""
-        summaries = [self.graph.summary(place) for place in places]
-        bad = [Row(f"{s.bad} of {s.size} not finite", warn=True) for s in summaries if s is not None and s.bad]
+        values = [value for value in map(self.graph.value, places) if value is not None and value.dtype.kind in "fc"]
+        counts = [(value.size - np.count_nonzero(np.isfinite(value)), value.size) for value in values]
+        bad = [Row(f"{count} of {size} not finite", warn=True) for count, size in counts if count]
         totals = [total for place in places if (total := self.flow.totals.get(place)) is not None]
         found = [(total, warning) for total in totals if (warning := self.flow.warning(total))]
         return bad[:1] + [Row(f"‖∇‖ {short_number(total)} {warning}", warn=True) for total, warning in found[:1]]

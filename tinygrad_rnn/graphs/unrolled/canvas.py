@@ -182,7 +182,7 @@ class Canvas:
                 losses[self.boxes[block].id] = [place]
         for id, places in losses.items():
             reached = self.graph.reach(places)
-            lit = (key for key, nodes in self._nodes.items() if any(node in reached for node in nodes))
+            lit = (key for key, nodes in self._nodes.items() if not reached.isdisjoint(nodes))
             self.scene.reach[id] = frozenset((*lit, id))
 
 

@@ -174,7 +174,16 @@ def mean_of(parts: Sequence[tuple[Value, Mean]]) -> Mean:
     if metrics:
         return type(metrics[0])(reduce(lambda total, metric: total + metric.sums, metrics[1:], metrics[0].sums))
     means = [(weight, mean) for weight, mean in parts if not isinstance(mean, Metric)]
-    return sum(weight * mean for weight, mean in means) / sum(weight for weight, _ in means)
+    return sum(weight * mean for weight, mean in means) / divisor(sum(weight for weight, _ in means))
+
+
+def divisor(weight: Value) -> Value:
+    """Return a weight to divide by; 1 for a weight of 0, as of a step that is padding: what is divided is 0 then too.
+
+    >>> divisor(3.0), divisor(0.0)
+    (3.0, 1.0)
+    """
+    return weight + (weight == 0)
 
 
 def size_of(batch: Batch) -> int:

@@ -15,7 +15,7 @@ from ...engine.tensor import shape_of
 from ...engine.tree import flatten
 from ...nn.cells import State
 from ...nn.module import Module
-from .objective import Batch, Mean, Objective, Outcome, Value, mean_of
+from .objective import Batch, Mean, Objective, Outcome, Value, divisor, mean_of
 
 Rng: TypeAlias = np.random.Generator | None
 
@@ -67,8 +67,8 @@ class Parts:
         if self._recomputes:
             self.cover(part[0] for part in self._parts.values())
         self._parts = {}
-        gradients = {name: g / weight for name, g in update.gradients.items()}
-        return Found(gradients, Outcome(sum(update.losses) / weight, update.state, metrics, weight))
+        gradients = {name: g / divisor(weight) for name, g in update.gradients.items()}
+        return Found(gradients, Outcome(sum(update.losses) / divisor(weight), update.state, metrics, weight))
 
 
 def joined(one: Found, other: Found) -> Found:
@@ -76,11 +76,12 @@ def joined(one: Found, other: Found) -> Found:
     a, b = one.outcome, other.outcome
     assert a.weight is not None
     assert b.weight is not None
-    shares = a.weight / (a.weight + b.weight), b.weight / (a.weight + b.weight)
+    weight = a.weight + b.weight
+    shares = a.weight / divisor(weight), b.weight / divisor(weight)
     gradients = {
         name: np.asarray(shares[0] * g + shares[1] * other.gradients[name], g.dtype)
         for name, g in one.gradients.items()
     }
     metrics = {name: mean_of([(shares[0], mean), (shares[1], b.metrics[name])]) for name, mean in a.metrics.items()}
     loss = shares[0] * a.loss + shares[1] * b.loss
-    return Found(gradients, Outcome(loss, b.state, metrics, a.weight + b.weight))
+    return Found(gradients, Outcome(loss, b.state, metrics, weight))
