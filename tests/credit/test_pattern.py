@@ -83,6 +83,7 @@ def test_what_is_said_to_be_kept_is_what_is_kept(policy, steps, cell, N):
 PRODUCTS = {
     "h @ V": lambda h, V: h @ V,
     "einsum": lambda h, V: np.einsum("nh,hu->nu", h, V),
+    "einsum of V and h": lambda h, V: np.einsum("hu,nh->nu", V, h),
     "tensordot": lambda h, V: np.tensordot(h, V, 1),
     "inner": lambda h, V: np.inner(h, V.T),
     "rows": lambda h, V: (h[:, None] @ V)[:, 0],
@@ -92,6 +93,7 @@ PRODUCTS = {
 LEAKS = {
     "h * a + z": lambda h, a, z: h * a + z,
     "a * h": lambda h, a, z: np.multiply(a, h) + z,
+    "einsum": lambda h, a, z: np.einsum("h,nh->nh", a, h) + z,
     "a[None]": lambda h, a, z: a[None] * h + z,
     "tile": lambda h, a, z: np.tile(a, (len(h), 1)) * h + z,
     "mean": lambda h, a, z: 2 * np.stack([h * a, z], axis=-1).mean(axis=-1),

@@ -63,7 +63,9 @@ def einsum(subscripts: str, /, *operands: Operand, optimize: bool | str = False)
     terms = [_without_repeats(_Term(*pair)) for pair in zip(operands, inputs, strict=True)]
     for pair in _order(terms, output, optimize):
         right, left = (terms.pop(number) for number in sorted(pair, reverse=True))
-        terms.append(_product(left, right, set(output).union(*(term.axes for term in terms)), lengths))
+        if output[:1] in right.axes and output[:1] not in left.axes:  # rows of a batch stay rows
+            left, right = right, left
+        terms.append(_product(left, right, output, set(output).union(*(term.axes for term in terms)), lengths))
     last = _summed(terms[0], set(output))
     return as_value(_turned(last, output))
 
@@ -171,7 +173,7 @@ def _summed(term: _Term, wanted: set[str]) -> _Term:
     return _Term(sum(term.value, axis=gone), "".join(letter for letter in term.axes if letter in wanted))
 
 
-def _product(left: _Term, right: _Term, wanted: set[str], lengths: dict[str, int]) -> _Term:
+def _product(left: _Term, right: _Term, output: str, wanted: set[str], lengths: dict[str, int]) -> _Term:
     """Multiply two terms, and sum over the letters that are not wanted."""
     left, right = _summed(left, wanted | set(right.axes)), _summed(right, wanted | set(left.axes))
     both = [letter for letter in left.axes if letter in right.axes]
@@ -180,6 +182,7 @@ def _product(left: _Term, right: _Term, wanted: set[str], lengths: dict[str, int
     columns = [letter for letter in right.axes if letter not in both]
     made = "".join([*batch, *rows, *columns])
     if not inner or (batch and not rows and not columns):  # no product of matrices
+        made = "".join(sorted(made, key=f"{output}{made}".index))
         spread = [*made, *inner]
         value = multiply(_spread(left, spread), _spread(right, spread))
         return _summed(_Term(value, "".join(spread)), wanted)
