@@ -187,3 +187,13 @@ def test_pasted_numbers_are_read_or_refused(chromium, tmp_path):
     assert chromium.js("trainer.names") == ["time", "heat"]
     assert chromium.js("trainer.rows.slice(0, 3)") == [[1, 2], [3, 4], [5, 6]]
     is_silent(chromium, path)
+
+
+def test_what_is_too_many_to_draw_is_said(chromium, tmp_path):
+    opened(chromium, Net(1, 8), tmp_path / "page.html", bptt=T)
+    until(chromium, "document.querySelector('.keys').textContent.includes('output 6and 2 more, which are not drawn')")
+    opened(chromium, Net(1, 8), tmp_path / "classes.html", bptt=T, loss="cross_entropy")
+    paste(chromium, "0,0\n0,6\n0,6\n0,7\n")
+    until(chromium, "document.querySelectorAll('.answer rect').length === 3")
+    kinds = chromium.js("[...document.querySelectorAll('.answer rect')].map((stripe) => stripe.getAttribute('class'))")
+    assert kinds == ["right line0", "right", "right"]

@@ -241,3 +241,37 @@ def test_weights_that_two_rows_read_have_a_box_in_each():
     assert list(faults(scene)) == []
     assert [box.title for box in scene.boxes if box.kind == "parameter"].count("W") == 2
     assert len({box.id for box in scene.boxes}) == len(scene.boxes)
+
+
+def test_layers_that_read_both_ways_come_after_what_they_read():
+    rng = np.random.default_rng(0)
+    embedding = tr.Embedding(9, 6, rng)
+    layers = tr.SequenceModel("rnn", 6, 5, 2, rng, layers=2, bidirectional=True)
+    scene = picture(tr.mse(layers(embedding(np.arange(8).reshape(2, 4))), np.ones((2, 4, 2))))
+    assert list(faults(scene)) == []
+    lowest = max(box.y for box in scene.boxes if box.kind == "delay")
+    (delay,) = [box for box in scene.boxes if box.kind == "delay" and box.y == lowest]
+    (lookup,) = [box for box in scene.boxes if box.title == "lookup"]
+    assert lookup.right < delay.left
+
+
+class Slow(tr.Module):
+    """A cell with a state that follows another one, from which its output is made."""
+
+    def initial_state(self, batch_size):
+        return np.zeros((batch_size, 3)), np.zeros((batch_size, 3))
+
+    def __init__(self):
+        self.W = tr.parameter(np.eye(3) / 2)
+
+    def __call__(self, x, state):
+        fast, slow = state
+        fast = np.tanh(fast @ self.W + x)
+        slow = 0.9 * slow + fast * self.W[0]
+        return fast * tr.sigmoid(slow), (fast, slow)
+
+
+def test_lines_from_the_top_row_down_stay_below_the_headline():
+    scene = picture(np.mean(tr.unroll(Slow(), np.ones((2, 4, 3)))[0]))
+    highest = min(y for edge in scene.edges for _, y in edge.points)
+    assert highest > 84.0, "the headline ends there"

@@ -232,6 +232,20 @@ def test_names_come_from_the_lines_that_assign():
     assert set(names.values()) == {("first", "second", "third"), ("total",), ("nameless",), ("renamed",)}
 
 
+def test_a_name_is_of_the_expression_that_is_assigned_and_of_no_other_on_its_line():
+    x = tr.tensor([1.0, 2.0], requires_grad=True)
+    slow = x + 0.5 * (np.abs(x) - x)  # abs adds too
+    one, two = x * 2.0, (x * 3.0) * 4.0
+    both = one * two
+    both *= slow  # its own name
+    made: tr.Tensor = both + (rest := x - 1.0)
+    names = names_of(read([made]).nodes)
+    assert names[slow.node] == ("slow",)
+    assert names[rest.node] == ("rest",)
+    found = sorted(name for named in names.values() for name in named)
+    assert found == ["both", "both", "made", "one", "rest", "slow", "two"]
+
+
 def test_inner_operations_and_repeated_statements():
     x = tr.tensor([1.0, 2.0], requires_grad=True)
     results = []

@@ -269,3 +269,38 @@ def test_depth_2_opens_a_cell_to_its_operations():
     assert inner.count("σ") == 2
     assert inner.count("×") == 4
     assert {label.text for label in scene.labels} >= {"i", "f", "o"}
+
+
+def test_the_last_steps_of_sequences_are_no_reversal():
+    model = tr.SequenceModel("gru", 3, 4, 2, np.random.default_rng(0), last=True)
+    xs = np.random.default_rng(1).standard_normal((2, 5, 3))
+    scene = tr.draw(tr.cross_entropy(model(xs, lengths=[5, 2]), [0, 1]), gradients=True).scene
+    assert not any("backward" in label.text for label in scene.labels)
+    edges = {(edge.tail, edge.head) for edge in scene.edges}
+    for t in range(1, 5):
+        here, after = (next(box for box in scene.boxes if box.title == f"h_{{{step}}}") for step in (t, t + 1))
+        assert here.x < after.x
+        assert (here.id, after.id) in edges
+
+
+class Twice(tr.Module):
+    """A cell of two linear layers."""
+
+    def __init__(self):
+        rng = np.random.default_rng(0)
+        self.read, self.write = tr.Linear(3, 4, rng), tr.Linear(4, 4, rng)
+
+    def initial_state(self, batch_size):
+        return np.zeros((batch_size, 4), np.float32)
+
+    def __call__(self, x, h):
+        h = np.tanh(self.read(x) + self.write(h))
+        return h, h
+
+
+@pytest.mark.parametrize("view", ["unrolled", "rolled", "ops", "backward"])
+def test_parameters_of_one_name_are_told_apart(view):
+    scene = tr.draw(Twice(), np.ones((1, 3, 3), np.float32), view=view).scene
+    boxes = [box for box in scene.boxes if box.kind == "parameter" and not box.title.startswith("∂")]
+    named = [row.text.split("\t")[0] for row in boxes[0].rows] if view == "unrolled" else [box.title for box in boxes]
+    assert sorted(named) == ["read.W", "read.b", "write.W", "write.b"]

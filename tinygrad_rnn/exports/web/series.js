@@ -74,10 +74,10 @@ class Learner extends Trainer {
 
   get about() {
     const { kind, N, T } = this.data;
-    const numbers = (size) => `${size} number${size === 1 ? "" : "s"}`;
-    const size = `${count(this.count)} rows of ${numbers(this.rows[0].length)}`;
+    const several = (size, what) => `${count(size)} ${what}${size === 1 ? "" : "s"}`;
+    const size = `${several(this.count, "row")} of ${several(this.rows[0].length, "number")}`;
     if (kind === "run") return `${size}; each row is one step.`;
-    const wanted = this.ahead ? "the next row" : this.classes ? "the class after them" : `the ${numbers(this.data.K)} after them`;
+    const wanted = this.ahead ? "the next row" : this.classes ? "the class after them" : this.data.K === 1 ? "the number after them" : `the ${this.data.K} numbers after them`;
     return `${size}; it learns to say ${wanted}. It reads in ${N} places at once, ${T} steps at a time.`;
   }
 
@@ -122,10 +122,11 @@ class Learner extends Trainer {
 
 const brief = (value) => (value === 0 ? "0" : Math.abs(value) >= 1e4 || Math.abs(value) < 1e-3 ? value.toExponential(0) : String(Number(value.toPrecision(3)))).replace("-", "\u2212");
 
+const MOST = 6; // lines
+
 /** The last part of the page: what it says, against time. */
 function answerOf(trainer, part, draw) {
   const frame = { width: 1100, height: 300, left: 52, right: 10, top: 12, bottom: 28 };
-  const MOST = 6; // lines
   function show() {
     frame.width = Math.max(300, part.answer.clientWidth || 1100); // letters keep their size on a telephone
     part.answer.setAttribute("viewBox", `0 0 ${frame.width} ${frame.height}`);
@@ -160,9 +161,9 @@ function answerOf(trainer, part, draw) {
     part.answer.replaceChildren(...marks, ...axes, ...paths, end);
     part.answer.setAttribute("aria-label", `${K} outputs against ${count(outputs.length)} rows, from ${brief(least)} to ${brief(most)}`);
     part.values.value = outputs.map((row) => row.map((value) => String(Math.fround(value) === value ? Number(value.toPrecision(9)) : value)).join(",")).join("\n");
-    part.keys.replaceChildren(...keys(K, wanted.length > 0, classes, alone.length > 0));
+    part.keys.replaceChildren(...keys(K, said[0].length - K, wanted.length > 0, classes, alone.length > 0));
   }
-  function keys(K, isWanted, classes, goesOn) {
+  function keys(K, more, isWanted, classes, goesOn) {
     const key = (kind, text) => {
       const span = document.createElement("span");
       span.append(draw("svg", { viewBox: "0 0 26 8", "aria-hidden": "true" }, draw("path", { class: kind, d: "M1 4H25" })), text);
@@ -171,6 +172,7 @@ function answerOf(trainer, part, draw) {
     const name = (k) => (classes ? `class ${k}` : K === 1 ? "what it says" : `output ${k + 1}`);
     return [
       ...Array.from({ length: K }, (_, k) => key(`said line${k}`, name(k))),
+      ...(more ? [`and ${more} more, which are not drawn`] : []),
       ...(isWanted ? [key("wanted line0", "what is wanted")] : []),
       ...(classes ? [key("right", "the right class")] : []),
       ...(goesOn ? [key("alone line0", "alone, from what it said")] : []),
@@ -184,8 +186,8 @@ function classesAt(targets, from, px, frame, draw) {
   const found = [];
   for (let t = from, start = from; t < targets.length; t++) {
     if (t + 1 < targets.length && targets[t + 1][0] === targets[start][0]) continue;
-    const k = targets[start][0] % 6;
-    found.push(draw("rect", { class: `right line${k}`, x: px(start), width: Math.max(1, px(t + 1) - px(start)), y: 0, height: 7 }));
+    const kind = targets[start][0] < MOST ? `right line${targets[start][0]}` : "right";
+    found.push(draw("rect", { class: kind, x: px(start), width: Math.max(1, px(t + 1) - px(start)), y: 0, height: 7 }));
     start = t + 1;
   }
   return found;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
@@ -13,7 +14,7 @@ from ...pictures.scene.scene import Row
 from ...pictures.scene.text import shortened
 from ..model.constants import Constants
 from ..model.flow import Flow
-from ..model.graph import Edge, Parameter, Place, shape_text
+from ..model.graph import Edge, Graph, Parameter, Place, shape_text
 from ..model.operations import Operation
 
 SYMBOLS = {
@@ -68,6 +69,7 @@ class ContentBuilder:
     def __init__(self, flow: Flow, constants: Constants, subscript: str = "") -> None:
         self.graph, self.flow, self.constants, self.subscript = flow.graph, flow, constants, subscript
         self.parameter_of = {parameter.node: parameter for parameter in self.graph.parameters}
+        self.called = _short_names(self.graph)
         self._arrays: dict[Hashable, str] = {}
 
     # -- names --------------------------------------------------------------------------------------------------------
@@ -78,7 +80,7 @@ class ContentBuilder:
         if source is None:
             return self.constants.name(edge) if edge.spec.ndim and not edge.cuts else ""
         if source in self.parameter_of:
-            return last_name(self.parameter_of[source].name)
+            return self.called[source]
         return self.graph.name(source, edge.output) or ("x" if source.name in ("unstack", "take") else "")
 
     def output_name(self, edge: Edge) -> str:
@@ -152,7 +154,7 @@ class ContentBuilder:
         rows = [Row(shape_text(parameter.shape))]
         if self.flow.measured:
             rows.append(self._gradient_row(parameter))
-        title = shortened(last_name(parameter.name), 11, _NAME_WIDTH)
+        title = shortened(self.called[leaf], 11, _NAME_WIDTH)
         return Content("parameter", title, tuple(rows), _lines(*self._about(parameter)))
 
     def _gradient_row(self, parameter: Parameter, before: str = "", none: str = "‖∇‖ 0") -> Row:
@@ -168,7 +170,7 @@ class ContentBuilder:
         return Content("parameter", title, tuple(map(self._table_row, parameters)), _lines(title, *facts))
 
     def _table_row(self, parameter: Parameter) -> Row:
-        name = shortened(last_name(parameter.name), 9, _NAME_WIDTH)
+        name = shortened(self.called[parameter.node], 9, _NAME_WIDTH)
         cells = f"{name}\t{spec_text(Spec(parameter.shape, parameter.dtype))}"
         return self._gradient_row(parameter, f"{cells}\t", "no gradient") if self.flow.measured else Row(cells)
 
@@ -234,13 +236,15 @@ def data_key(edge: Edge) -> Hashable:
     return edge.use
 
 
-def last_name(name: str) -> str:
-    """Return the name of a parameter without its modules.
-
-    >>> last_name("layers.0.Wx"), last_name("leaf 1")
-    ('Wx', 'leaf 1')
-    """
-    return name.rpartition(".")[2]
+def _short_names(graph: Graph) -> dict[Node, str]:
+    """Return names of parameters, without their modules unless one module reads several of that name."""
+    scope = {edge[0]: node.scope for node in graph.nodes for edge in node.edges if edge is not None}
+    short = {parameter.node: parameter.name.rpartition(".")[2] for parameter in graph.parameters}
+    alike = Counter((scope.get(leaf), name) for leaf, name in short.items())
+    for leaf, name, *_ in graph.parameters:
+        if alike[scope.get(leaf), short[leaf]] > 1:
+            short[leaf] = name.removeprefix(".".join((*scope.get(leaf, ()), "")))
+    return short
 
 
 def spec_text(spec: Spec, what: str = "") -> str:

@@ -18,7 +18,7 @@ from ..model.flow import Flow
 from ..model.graph import Edge, Place, Summary
 from ..model.names import maker_of
 from ..model.table import Row, Table
-from .builder import BINARY, ContentBuilder, last_name, spec_text, symbol
+from .builder import BINARY, ContentBuilder, spec_text, symbol
 
 _FORMULA_WIDTH = 160.0  # points; a wider formula is replaced by the name of the class
 _SCALING = frozenset(("multiply", "divide", "mean", "subtract", "negative"))
@@ -124,7 +124,7 @@ class RowContent(ContentBuilder):
             return self._constant(row, source)
         node = source.place[0]
         if leaves := self.blocks.flow.leaves_of(node):
-            return last_name(self.parameter_of[leaves[0]].name) + ("ᵀ" if node.name == "transpose" else "")
+            return self.called[leaves[0]] + ("ᵀ" if node.name == "transpose" else "")
         block = self.blocks.of.get(node)
         if block is None:
             return "…"

@@ -1,6 +1,6 @@
 """Where results were recorded, and their names there: `i, f, o = split(sigmoid(x), 3)` names three gates.
 
-A node knows the line that recorded it. If a statement there assigns the result of the operation, its target is the
+A node knows the expression that recorded it, by its position. If a statement assigns that expression, its target is the
 name of the result; `h, c = o * tanh(c), f * c + i * g` assigns two. Without source code a result has no name.
 """
 
@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import ast
 import linecache
-from collections import Counter
 from collections.abc import Hashable, Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
-from ...engine.sites import line_of, position_of
+from ...engine.sites import position_of
 from ...engine.tape import Node
 
 _BINARY: dict[type[ast.operator], str] = {
@@ -46,12 +45,8 @@ Spot = tuple[SiteKey, int]
 """A site, and how many operations of the same step were recorded there before."""
 
 
-class _Assignment(NamedTuple):
-    line: int
-    operation: str
-    targets: tuple[str, ...]
-    several: int  # operations of this kind in the statement
-    number: int  # of the one that is assigned among them, from 0
+_Position = tuple[int | None, ...]
+"""First and last line, first and last column of an expression, which the instruction that computes it has too."""
 
 
 def spots_of(nodes: Iterable[Node]) -> dict[Node, Spot]:
@@ -68,90 +63,72 @@ def spots_of(nodes: Iterable[Node]) -> dict[Node, Spot]:
 def names_of(nodes: Iterable[Node]) -> dict[Node, tuple[str, ...]]:
     """Return the names of results in the source code: node to a name for each output.
 
-    A statement that has several operations of the kind that it assigns, such as a + f(b + c), assigns the last of them.
-
     >>> import numpy as np, tinygrad_rnn as tr
     >>> cell = tr.LSTMCell(2, 3, np.random.default_rng(0))
     >>> _, (h, c) = cell(np.ones((1, 2)), cell.initial_state(1))
     >>> names_of([h.node, c.node]) == {h.node: ("h",), c.node: ("c",)}
     True
     """
-    runs: dict[tuple[_Assignment, object, int | None, tuple[str, ...]], list[Node]] = {}
-    for node in sorted(nodes, key=lambda node: node.id):
-        for assigned in _assigned(node.site[0].co_filename, line_of(node.site)) if node.operation is not None else ():
-            if assigned.operation == node.name and len(assigned.targets) == len(node.specs):
-                runs.setdefault((assigned, node.site[0], node.step, node.scope), []).append(node)
     found: dict[Node, tuple[str, ...]] = {}
-    for (assigned, *_), run in runs.items():
-        # The statement may have run several times in a step. If it was recorded only in part, only the last is certain.
-        several, number = assigned.several, assigned.number
-        chosen = run[number::several] if len(run) % several == 0 else run[-1:] if number == several - 1 else []
-        found.update((node, assigned.targets) for node in chosen)
+    for node in nodes:
+        if node.operation is not None:
+            place = _assigned(node.site[0].co_filename).get(position_of(node.site))
+            if place is not None and place[0] == node.name and len(place[1]) == len(node.specs):
+                found[node] = place[1]
     return found
 
 
-@lru_cache(maxsize=4096)
-def operand_name(path: str, line: int, operation: str, number: int) -> str:
-    """Return the variable that operand `number` of an operation is, if the line leaves no doubt; else "".
+def operand_name(node: Node, number: int) -> str:
+    """Return the variable that operand `number` of an operation is, or "": `weights @ M` reads M."""
+    match part := _expressions(node.site[0].co_filename).get(position_of(node.site)):
+        case ast.Subscript(value=value) if node.name == "getitem":
+            operands = [value]
+        case ast.BinOp(left=left, right=right):
+            operands = [left, right]
+        case ast.Call(args=args):
+            operands = args
+        case _:
+            return ""
+    if number < len(operands) and (node.name == "getitem" or _operation(part) == node.name):
+        operand = operands[number]
+        return operand.id if isinstance(operand, ast.Name) else ""
+    return ""
 
-    `weights @ M` reads M. A line with two products leaves no doubt only if the operand is the same variable in both.
-    """
-    found: set[str] = set()
-    for part in _expressions(path).get(line, ()):
+
+@lru_cache(maxsize=64)
+def _expressions(path: str) -> dict[_Position, ast.expr]:
+    """Return the expressions of a file by their position."""
+    return {_position(part): part for part in ast.walk(_tree(path)) if isinstance(part, ast.expr)}
+
+
+@lru_cache(maxsize=64)
+def _assigned(path: str) -> dict[_Position, tuple[str, tuple[str, ...]]]:
+    """Return what a file assigns of what operations compute: the operation and its targets, by position."""
+    found = {}
+    for part in ast.walk(_tree(path)):
+        pairs: list[tuple[ast.expr, ast.expr | ast.stmt]]
         match part:
-            case ast.Subscript(value=value) if operation == "getitem":
-                operands = [value]
-            case ast.BinOp(left=left, right=right):
-                operands = [left, right]
-            case ast.Call(args=args):
-                operands = args
+            case ast.Assign(targets=[ast.Tuple(elts=targets), *_], value=ast.Tuple(elts=values)):
+                pairs = list(zip(targets, values, strict=False))
+            case ast.Assign(targets=[target, *_], value=value) | ast.NamedExpr(target=target, value=value):
+                pairs = [(target, value)]
+            case ast.AnnAssign(target=target, value=ast.expr() as value):
+                pairs = [(target, value)]
+            case ast.AugAssign(target=target):
+                pairs = [(target, part)]
             case _:
                 continue
-        if number < len(operands) and (operation == "getitem" or _operation(part) == operation):
-            operand = operands[number]
-            found.add(operand.id if isinstance(operand, ast.Name) else "")
-    return found.pop() if len(found) == 1 else ""
-
-
-@lru_cache(maxsize=64)
-def _expressions(path: str) -> dict[int, list[ast.expr]]:
-    """Return the expressions of a file by the line on which they begin."""
-    found: dict[int, list[ast.expr]] = {}
-    for part in ast.walk(_tree(path)):
-        if isinstance(part, ast.expr):
-            found.setdefault(part.lineno, []).append(part)
+        for target, expression in pairs:
+            targets = target.elts if isinstance(target, ast.Tuple) else [target]
+            names = tuple(name.id for name in targets if isinstance(name, ast.Name))
+            operation = _operation(expression)
+            if operation is not None and len(names) == len(targets):
+                found[_position(expression)] = operation, names
     return found
 
 
-@lru_cache(maxsize=4096)
-def _assigned(path: str, line: int) -> tuple[_Assignment, ...]:
-    """Return what the statement at a line assigns, as far as it is the result of an operation."""
-    for statement in _assignments(path):
-        if statement.lineno <= line <= (statement.end_lineno or statement.lineno):
-            target, value = statement.targets[0], statement.value
-            pairs = [(target, value)]
-            if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
-                pairs = list(zip(target.elts, value.elts, strict=False))
-            several, before, found = _operations(value), Counter[str | None](), []
-            for part, expression in pairs:
-                before += _operations(expression)
-                targets = part.elts if isinstance(part, ast.Tuple) else [part]
-                names = tuple(name.id for name in targets if isinstance(name, ast.Name))
-                operation = _operation(expression)
-                if operation is not None and len(names) == len(targets):
-                    count = several[operation], before[operation] - 1
-                    found.append(_Assignment(statement.lineno, operation, names, *count))
-            return tuple(found)
-    return ()
-
-
-def _operations(value: ast.expr) -> Counter[str | None]:
-    return Counter(_operation(part) for part in ast.walk(value) if isinstance(part, ast.expr))
-
-
-@lru_cache(maxsize=64)
-def _assignments(path: str) -> tuple[ast.Assign, ...]:
-    return tuple(node for node in ast.walk(_tree(path)) if isinstance(node, ast.Assign))
+def _position(part: ast.expr | ast.stmt) -> _Position:
+    return part.lineno, part.end_lineno, part.col_offset, part.end_col_offset
 
 
 @lru_cache(maxsize=64)
@@ -162,9 +139,9 @@ def _tree(path: str) -> ast.Module:
         return ast.Module([], [])
 
 
-def _operation(value: ast.expr) -> str | None:
+def _operation(value: ast.expr | ast.stmt) -> str | None:
     match value:
-        case ast.BinOp(op=op):
+        case ast.BinOp(op=op) | ast.AugAssign(op=op):
             return _BINARY.get(type(op))
         case ast.UnaryOp(op=ast.USub()):
             return "negative"

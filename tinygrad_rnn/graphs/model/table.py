@@ -9,8 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ...engine.sites import line_of
-from ...engine.tape import Kept, Node, Spec
+from ...engine.tape import Array, Kept, Node, Spec
 from ...errors import DrawingError
 from ...pictures.layout.components import cycles
 from .blocks import Block, Blocks, Kind, Link
@@ -163,11 +162,16 @@ def _backward_kinds(blocks: Blocks) -> set[Kind]:
         if ids is None or edge is None or edge[0].name != "stack" or ids.ndim < 2:
             continue
         order = np.moveaxis(ids, node.attrs["axis"], 0).reshape(ids.shape[node.attrs["axis"]], -1)
-        if (order[0] == order.max()).any() and order.max() > 0:
+        if len(order) == len(edge[0].edges) and any(_reverses(steps) for steps in order.T):
             found.update(
                 blocks.of[source[0]].kind for source in edge[0].edges if source is not None and source[0] in blocks.of
             )
     return {kind for kind in found if kind.role == "cell"}
+
+
+def _reverses(steps: Array) -> bool:
+    """Return whether steps run from the last one of a sequence to its first; those of its padding may follow."""
+    return steps[0] > 0 and np.array_equal(steps[: steps[0] + 1], np.arange(steps[0], -1, -1))
 
 
 def _starts(table: Table) -> dict[tuple[Row, int], Link | Kept]:
@@ -283,8 +287,7 @@ def _reader_names(table: Table) -> dict[tuple[Row, int], str]:
             continue
         for node, number in link.uses:
             if node.site[0] is link.place[0].site[0]:  # others have names of their own for it
-                name = operand_name(node.site[0].co_filename, line_of(node.site), node.name, number)
-                found.setdefault(state, set()).add(name)
+                found.setdefault(state, set()).add(operand_name(node, number))
     return {key: min(names - {""}) for key, names in found.items() if len(names - {""}) == 1}
 
 

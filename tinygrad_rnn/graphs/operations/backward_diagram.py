@@ -18,7 +18,7 @@ from ...pictures.layout.content import Content
 from ...pictures.layout.diagram import Diagram, DiagramEdge
 from ...pictures.scene.legend import short_number
 from ...pictures.scene.scene import Row
-from ..content.builder import BINARY, last_name, symbol
+from ..content.builder import BINARY, symbol
 from ..model.flow import Flow, norm
 from ..model.graph import Graph, Place, Use, is_passage, shape_text
 from ..model.operations import Operation
@@ -260,7 +260,7 @@ class BackwardDiagramBuilder:
 
     def _end(self, front: str, source: Node) -> None:
         content = self.forward.boxes[front]
-        title = last_name(content.title)
+        title = content.title
         shape = shape_text(source.specs[0].shape)
         self.made.boxes[self.made.ends[front]] = Content(
             content.kind, f"∂{title}", (Row(shape),), f"gradient of {title}\nshape: {shape}\nfrom this step"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ...engine.tape import Node
-from ...pictures.layout.components import cycles, reached
+from ...pictures.layout.components import cycles
 from ...pictures.layout.diagram import DiagramEdge
 from ..model.blocks import Blocks, Kind
 from ..model.operations import Operation
@@ -47,12 +47,12 @@ def areas_of(
         blocks: of the graph.
     """
     keys: dict[str, _Key] = {}
-    before = _before_the_steps(rolling)
+    phases = _phases(rolling)
     for op in rolling.template:
         keys.setdefault(box[op.node], _area_of(op, blocks))
     for op in rolling.outside:
         read = {box.get(source, "") for source in op.sources} & keys.keys()
-        keys.setdefault(box[op.node], _area_outside(op, op in before, {keys[source] for source in read}))
+        keys.setdefault(box[op.node], _area_outside(op, phases[op.node], {keys[source] for source in read}))
     keys.update((delay, keys[source]) for delay, source in delays.items())
     for edge in edges:  # data belong to their first reader
         keys.setdefault(edge.head, (("sum",), False))
@@ -88,19 +88,23 @@ def _homes(reads: Mapping[_Key, set[_Key]]) -> dict[_Key, _Key]:
     return found
 
 
-def _before_the_steps(rolling: Rolling) -> set[Operation]:
-    """Return the operations outside time that the steps depend on."""
-    outside = {op.node: op for op in rolling.outside}
-    read = reached(rolling.template, lambda op: [outside[source] for source in op.sources if source in outside])
-    return {*read} & {*rolling.outside}
+def _phases(rolling: Rolling) -> dict[Node, int]:
+    """Return how often the way to each operation leaves the steps: 0 before the first cells, 1 after their stack."""
+    found: dict[Node, int] = {}
+    for op in sorted((*rolling.template, *rolling.outside), key=lambda op: op.node.id):
+        before = [
+            found[source] + (op.step is None and source.step is not None) for source in op.sources if source in found
+        ]
+        found[op.node] = max(before, default=0)
+    return found
 
 
-def _area_outside(op: Operation, before: bool, read: set[_Key]) -> _Key:
+def _area_outside(op: Operation, phase: int, read: set[_Key]) -> _Key:
     """Return the area of an operation outside time: its module, or, if it has none, the only area that it reads."""
     scope = () if op.name in ("stack", "unstack") else op.node.scope  # from a sequence to its steps, or back
     if not scope and len(read) == 1 and not next(iter(read))[1]:
         return read.pop()
-    return (*scope, "before" if before else "after"), False
+    return (*scope, str(phase)), False
 
 
 def _area_of(op: Operation, blocks: Blocks) -> _Key:

@@ -134,6 +134,7 @@ class RolledLayout:
         bars = any(loop.norms for loop in diagram.loops)
         self._tall = (_TALL if bars else _LOW) + (14.0 if diagram.closed else 0.0)  # height of a loop
         rows = _rows(diagram)
+        self.bottom += _SIDE * bool(rows[-1].gates(True))  # lines from the top row down pass below the headline
         tops = {gate: top for row in reversed(rows) for top in [self._place(row)] for gate in row.gates(True)}
         first = {gate for row in rows for gate in row.first}
         for lane, (gate, top) in enumerate(sorted(tops.items())):
