@@ -52,6 +52,7 @@ def test_recorded(f, x):
         (lambda x: np.exp(x, where=np.ones((2, 2), bool)), "keyword arguments"),
         (lambda x: np.sum(x, out=np.zeros(())), "out="),
         (lambda x: np.trace(x, dtype=np.float32), "dtype"),
+        (lambda x: np.take(x, [0], mode="wrap"), "np.take on Tensors: .*'mode'; it takes a, indices, axis$"),
         (lambda x: np.asarray(x), "would lose its gradient"),
         (lambda x: np.zeros((2, 2)).__iadd__(x), "array = array \\+ tensor"),
     ],

@@ -112,6 +112,8 @@ def test_one_axis_where_one_is_meant(name):
         (lambda x: np.split(x, 0), "split: the number of sections must be at least 1"),
         (lambda x: np.take_along_axis(x, [0], 0), r"take_along_axis: indices must have as many axes .*\(2, 1, 4\)"),
         (lambda x: np.dot(x, x), "dot: expected at most 2 axes"),
+        (lambda x: tr.stack([]), "stack: expected at least one array, got none"),
+        (lambda x: tr.concatenate([]), "concatenate: expected at least one array, got none"),
     ],
 )
 def test_other_wrong_axes_and_shapes(call, words):

@@ -105,3 +105,20 @@ class Shift(tr.Module):
 @pytest.mark.parametrize("policy", ["full", "chunked:2", "windowed:3"])
 def test_a_state_that_is_stacked(policy):
     assert check_grads(Shift(), np.random.default_rng(1).standard_normal((2, 4, 2)), truncation=policy).ok
+
+
+@pytest.mark.parametrize("policy", ["full", "chunked:2", "windowed:3", "decay:0.5", "rtrl"])
+def test_a_loss_of_the_state_before_alone(policy):
+    """A prediction is part of the state, and is compared with the next input."""
+    rng, W = np.random.default_rng(0), tr.tensor(np.eye(3) / 2, requires_grad=True)
+
+    def step(xs, state):
+        total, (h, prediction) = 0.0, state
+        for t in range(xs.shape[1]):
+            total = total + np.sum((xs[:, t] - prediction) ** 2)
+            h = np.tanh(xs[:, t] + h @ W)
+            prediction = h * 0.9
+        return total, (h, prediction)
+
+    state = (np.zeros((2, 3)), np.zeros((2, 3)))
+    assert check_grads(step, rng.standard_normal((2, 5, 3)), state, truncation=policy, parameters={"W": W}).ok

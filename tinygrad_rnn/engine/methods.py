@@ -8,6 +8,7 @@ gradient.
 
 from __future__ import annotations
 
+import inspect
 import operator
 from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, Self, SupportsIndex, TypeAlias
@@ -60,7 +61,8 @@ class ArrayMethods:
         except TypeError as error:
             if isinstance(error, UnsupportedError | DTypeError) or "argument" not in str(error):
                 raise
-            raise UnsupportedError(f"{_in_words(func)} on Tensors: {error}") from error
+            known = ", ".join(name for name in inspect.signature(implementation).parameters if name != "out")
+            raise UnsupportedError(f"{_in_words(func)} on Tensors: {error}; it takes {known}") from error
 
     # -- operators: each is its NumPy function ----------------------------------------------------------------------
 

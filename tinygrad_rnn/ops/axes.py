@@ -76,12 +76,19 @@ def reduced(function: str, inputs: Sequence[object], attrs: Attributes) -> Attri
 
 def single(function: str, inputs: Sequence[object], attrs: Attributes) -> Attributes:
     """Return attributes with `axis` normalized, which must be one axis of the first operand."""
-    return {**attrs, "axis": one(function, attrs["axis"], shape_of(inputs[0]))} if inputs else attrs
+    return {**attrs, "axis": one(function, attrs["axis"], _first(function, inputs))}
 
 
 def added(function: str, inputs: Sequence[object], attrs: Attributes) -> Attributes:
     """Return attributes with `axis` normalized, which is an axis of the result that the operands lack."""
-    return {**attrs, "axis": one(function, attrs["axis"], shape_of(inputs[0]), new=1)} if inputs else attrs
+    return {**attrs, "axis": one(function, attrs["axis"], _first(function, inputs), new=1)}
+
+
+def _first(function: str, inputs: Sequence[object]) -> tuple[int, ...]:
+    """Return the shape of the first operand."""
+    if not inputs:
+        raise ShapeError(f"{function}: expected at least one array, got none")
+    return shape_of(inputs[0])
 
 
 def permuted(function: str, inputs: Sequence[object], attrs: Attributes) -> Attributes:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ...credit.forward import ForwardPolicy
-from ...credit.nests import arrays_of, floats, loss_and_state, steps_of, value_of
+from ...credit.nests import arrays_of, floats, is_float, loss_and_state, steps_of, value_of
 from ...credit.sampled import Sampled
 from ...credit.update import Step, Update
 from ...engine.tape import Array, enable_grad, no_grad, slice_of_a_sequence
@@ -154,9 +154,10 @@ class TruncatedEvaluation(Evaluation):
         return losses[walk.read - walk.start :]
 
     def _step(self, t: int, state: object) -> tuple[Scalar, object]:
-        """Return the loss of a step as a number, and the state; a leaf that is passed on in it keeps its value."""
+        """Return the loss of a step as a number, and the state; before it parts are Tensors, as under the policy."""
+        before = map_leaves(lambda part: Tensor(value_of(part)) if is_float(part) else part, state)
         with nullcontext() if self._whole else slice_of_a_sequence():
-            loss, state = loss_and_state(self.recurrence.step(self._slices[t], state), "check_grads")
+            loss, state = loss_and_state(self.recurrence.step(self._slices[t], before), "check_grads")
         return 0.0 if loss is None else np.sum(value_of(loss)), arrays_of(state)
 
 
