@@ -15,7 +15,7 @@ from tinygrad_rnn.course.exercises.text import Text
 from tinygrad_rnn.course.grading.grade import grade_exercise
 from tinygrad_rnn.course.grading.progress import remember, solved
 from tinygrad_rnn.course.grading.report import Grades, table
-from tinygrad_rnn.course.grading.sandbox import grade_file
+from tinygrad_rnn.course.grading.sandbox import grade_files
 from tinygrad_rnn.course.lessons import lesson
 
 T, H = 4, 3
@@ -152,6 +152,27 @@ def test_a_folder_of_submissions(folder, capsys):
     assert not (folder / "data").exists(), "a teacher's run is nobody's progress"
 
 
+MEETING = """
+import pathlib, time
+here, other = (pathlib.Path({folder!r}, name) for name in {names})
+here.touch()
+end = time.monotonic() + 20
+while not other.exists() and time.monotonic() < end:
+    time.sleep(0.01)
+assert other.exists()
+"""
+
+
+def test_files_are_graded_side_by_side(folder, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    paths = [folder / "one.py", folder / "other.py"]
+    for names, path in zip((("a", "b"), ("b", "a")), paths, strict=True):
+        path.write_text(MEETING.format(folder=str(folder), names=names) + RIGHT)
+    assert [[grade.passed for grade in grades] for grades in grade_files(lesson(4), paths)] == [
+        [True, False, False]
+    ] * 2
+
+
 UNTIDY = """
 import atexit, glob, os, pathlib, subprocess, sys, threading, time
 import helper
@@ -174,7 +195,7 @@ def test_a_file_that_does_more_than_solve_harms_nothing(folder):
     path, pid = folder / "untidy.py", folder / "pid"
     path.write_text(UNTIDY.format(pid=str(pid)))
     (folder / "helper.py").write_text(RIGHT)
-    grades = grade_file(lesson(4), path, seconds=60)
+    (grades,) = grade_files(lesson(4), [path], seconds=60)
     assert [grade.passed for grade in grades] == [True, False, False]
     assert {one.name for one in folder.iterdir()} == {"untidy.py", "helper.py", "pid"}
     end = time.monotonic() + 20
@@ -193,7 +214,7 @@ def is_running(pid):
 
 def test_a_name_that_is_not_quite_right(folder):
     Path("my.py").write_text("from os.path import join\ndef Forward(w, h0, xs): ...\ndef backward(w): ...\n")
-    first, second, third = grade_file(lesson(4), Path("my.py"))
+    ((first, second, third),) = grade_files(lesson(4), [Path("my.py")])
     assert first.findings[0].what.en == "there is no forward in the file, which has Forward"
     assert second.findings[0].what.en.startswith("raises TypeError")
     assert third.findings[0].what.zh == "文件中没有 rnn_backward，有的是 Forward"
@@ -290,4 +311,4 @@ def test_names_in_a_table_do_no_harm():
 
 def test_a_missing_file_is_named():
     with pytest.raises(tr.ConfigError, match="is not a file"):
-        grade_file(Lesson(1, "x", Text("x", "x"), ()), Path("nowhere.py"))
+        grade_files(Lesson(1, "x", Text("x", "x"), ()), [Path("nowhere.py")])

@@ -9,7 +9,7 @@ import pytest
 
 from tinygrad_rnn.course.grading.findings import arrays_of
 from tinygrad_rnn.course.grading.grade import grade_exercise
-from tinygrad_rnn.course.grading.sandbox import grade_file
+from tinygrad_rnn.course.grading.sandbox import grade_files
 from tinygrad_rnn.course.grading.terms import terms
 from tinygrad_rnn.course.lessons import LESSONS, lesson
 
@@ -301,7 +301,7 @@ def mask(T, n):
 def test_a_function_that_does_not_end_fails_alone(tmp_path):
     path = Path(tmp_path, "loops.py")
     path.write_text(LOOPS)
-    first, second, third = grade_file(lesson(7), path, seconds=1)
+    ((first, second, third),) = grade_files(lesson(7), [path], seconds=1)
     assert first.findings[0].what.en == "did not end within 1 s"
     assert second.findings[0].what.en == "ended the process with code 0"
     assert third.passed
@@ -310,5 +310,5 @@ def test_a_function_that_does_not_end_fails_alone(tmp_path):
 def test_the_line_of_an_error_is_one_of_the_reader(tmp_path):
     path = Path(tmp_path, "stacks.py")
     path.write_text("import numpy as np\n\ndef forward(w, h0, xs):\n    return np.stack([])\n")
-    grade = grade_file(lesson(4), path)[0]
+    ((grade, *_),) = grade_files(lesson(4), [path])
     assert grade.findings[0].what.en.startswith("raises ValueError: need at least one array to stack (line 4)")

@@ -6,16 +6,14 @@ import argparse
 import inspect
 import os
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 
 from ..checks import number
 from ..course.exercises.exercise import Lesson
 from ..course.exercises.text import Language, Text
-from ..course.grading.grade import Grade
 from ..course.grading.progress import progress_file, remember, solved
 from ..course.grading.report import Grades, table
-from ..course.grading.sandbox import NOTEBOOK, failed, grade_file
+from ..course.grading.sandbox import NOTEBOOK, failed, grade_files
 from ..course.lessons import LESSONS
 from ..course.lessons import lesson as lesson_of
 from ..errors import ConfigError
@@ -49,7 +47,7 @@ def lesson(arguments: argparse.Namespace) -> int:
     path = Path(arguments.path)
     if path.is_dir():
         return _class(chosen, path, arguments, language)
-    grades = grade_file(chosen, path, arguments.seconds, arguments.memory)
+    (grades,) = grade_files(chosen, [path], arguments.seconds, arguments.memory)
     remember(progress_file(), chosen.number, grades)
     shown = Grades(chosen, tuple(grades), language)
     print(shown)
@@ -101,10 +99,8 @@ def _class(chosen: Lesson, folder: Path, arguments: argparse.Namespace, language
     files = {path: name for path, name in seen.items() if path.suffix in (".py", ".ipynb")}
     if all(path.suffix == ".ipynb" for path in files):
         raise ConfigError(f"lesson: there is no .py file in {str(folder)!r}")
-    graded: dict[str, Sequence[Grade]] = {}
-    for path, name in files.items():
-        notebook = path.suffix == ".ipynb"
-        limits = arguments.seconds, arguments.memory
-        graded[str(name)] = failed(chosen, NOTEBOOK) if notebook else grade_file(chosen, path, *limits)
+    scripts = [path for path in files if path.suffix == ".py"]
+    found = dict(zip(scripts, grade_files(chosen, scripts, arguments.seconds, arguments.memory), strict=True))
+    graded = {str(name): found.get(path) or failed(chosen, NOTEBOOK) for path, name in files.items()}
     print(table(chosen, graded, language))
     return 0 if all(grade.passed for grades in graded.values() for grade in grades) else 1

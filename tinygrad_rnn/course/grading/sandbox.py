@@ -1,19 +1,19 @@
-"""A submission graded in a process of its own, with limits on time and memory."""
+"""Submissions graded side by side, each in a process of its own, with limits on time and memory."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import math
 import os
 import runpy
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -41,39 +41,53 @@ _NOT_UTF8 = Text(
 NOTEBOOK = Text("is a notebook: save it as a .py file", "是笔记本：请另存为 .py 文件")
 
 
-def grade_file(chosen: Lesson, path: Path, seconds: float = 10.0, memory: int = 2048) -> list[Grade]:
-    """Grade a file in a process of its own.
+def grade_files(chosen: Lesson, paths: Sequence[Path], seconds: float = 10.0, memory: int = 2048) -> list[list[Grade]]:
+    """Grade files, as many at once as there are processors, each in a process of its own.
 
-    What the file prints is dropped. It runs in an empty folder, which is removed afterwards, and can import what lies
+    What a file prints is dropped. It runs in an empty folder, which is removed afterwards, and can import what lies
     beside it. Processes that it starts are ended with it. Memory is limited where the platform can do that. All this is
     against mistakes: it is no protection from a file that means harm.
 
     Args:
         chosen: the lesson.
-        path: the file, with the functions of the lesson's exercises.
+        paths: the files, with the functions of the lesson's exercises.
         seconds: of processor time, after which the process is ended; one that waits is given five times as long.
         memory: MB of address space that it may use on top of what it starts with.
 
     Returns:
-        One grade for each exercise. A file that does not run fails in all of them, with the reason; a function that
-        does not end, or needs too much memory, fails alone: the exercises after it are graded in another process.
+        For each file one grade for each exercise. A file that does not run fails in all of them, with the reason; a
+        function that does not end, or needs too much memory, fails alone: the exercises after it are graded in another
+        process.
 
     Raises:
         ConfigError: if there is no such file, or it is a notebook.
     """
-    if not path.is_file():
-        raise ConfigError(
-            f"lesson: {str(path)!r} is not a file; pass a Python file with your functions, or a folder of them"
-        )
-    if path.suffix == ".ipynb":
-        raise ConfigError(
-            f"lesson: {str(path)!r} is a notebook; call tr.grade({chosen.number}, ...) in it, or save it as a .py file"
-        )
+    for path in paths:
+        if not path.is_file():
+            raise ConfigError(
+                f"lesson: {str(path)!r} is not a file; pass a Python file with your functions, or a folder of them"
+            )
+        if path.suffix == ".ipynb":
+            raise ConfigError(
+                f"lesson: {str(path)!r} is a notebook; call tr.grade({chosen.number}, ...) in it, or save it as a .py "
+                "file"
+            )
+
+    async def all_of_them() -> list[list[Grade]]:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        room = asyncio.Semaphore(cores)
+        return await asyncio.gather(*(_grades(chosen, path, seconds, memory, room) for path in paths))
+
+    return asyncio.run(all_of_them())
+
+
+async def _grades(chosen: Lesson, path: Path, seconds: float, memory: int, room: asyncio.Semaphore) -> list[Grade]:
     grades: list[Grade] = []
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         while len(grades) < len(chosen.exercises):
             result = Path(folder, f"{len(grades)}.json")
-            stopped = _graded(chosen, len(grades), path, result, seconds, memory)
+            async with room:
+                stopped = await _graded(chosen, len(grades), path, result, seconds, memory)
             if not result.exists():  # the file itself was not read to its end
                 return failed(chosen, stopped)
             grades += [_read(json.loads(line)) for line in result.read_text(encoding="utf-8").splitlines()]
@@ -81,26 +95,26 @@ def grade_file(chosen: Lesson, path: Path, seconds: float = 10.0, memory: int = 
     return grades
 
 
-def _graded(chosen: Lesson, first: int, path: Path, result: Path, seconds: float, memory: int) -> Text:
+async def _graded(chosen: Lesson, first: int, path: Path, result: Path, seconds: float, memory: int) -> Text:
     """Grade the exercises from one on in a process, which writes the grades to a file; return what stopped it."""
     given = [str(part) for part in (chosen.number, first, path.resolve(), result, seconds, memory)]
     place = result.with_suffix("")
     place.mkdir()
     began = time.monotonic()
-    process = subprocess.Popen(
-        [sys.executable, "-B", "-m", __name__, *given],  # no __pycache__ beside the reader's files
+    process = await asyncio.create_subprocess_exec(
+        *[sys.executable, "-B", "-m", __name__, *given],  # no __pycache__ beside the reader's files
         cwd=place,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
         start_new_session=True,
     )
     try:
-        code = process.wait(5 * seconds + _START)
-    except subprocess.TimeoutExpired:
+        code = await asyncio.wait_for(process.wait(), 5 * seconds + _START)
+    except TimeoutError:
         return _STOPPED.filled(seconds=seconds)
     finally:
-        _end(process)
+        await _end(process)
     if code >= 0:
         return _MEMORY.filled(memory=memory) if code == _OUT_OF_MEMORY else _DIED.filled(code=code)
     name = signal.Signals(-code).name
@@ -110,13 +124,13 @@ def _graded(chosen: Lesson, first: int, path: Path, result: Path, seconds: float
     return _MEMORY.filled(memory=memory) if name in ("SIGKILL", "SIGABRT") else _SIGNAL.filled(signal=name)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+async def _end(process: asyncio.subprocess.Process) -> None:
     """End a process, and those that it has started."""
-    if hasattr(os, "killpg"):  # not on Windows
-        with contextlib.suppress(ProcessLookupError, PermissionError):
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if hasattr(os, "killpg"):  # not on Windows
             os.killpg(process.pid, signal.SIGKILL)
-    process.kill()
-    process.wait()
+        process.kill()
+    await process.wait()
 
 
 def failed(chosen: Lesson, what: Text) -> list[Grade]:
@@ -158,7 +172,7 @@ def _limit(seconds: float, megabytes: int) -> None:
 
 
 def main(number: str, first: str, path: str, result: str, seconds: str, memory: str) -> None:
-    """Grade a file, and write the grades as lines of JSON; called in the process that `grade_file` starts."""
+    """Grade a file, and write the grades as lines of JSON; called in the process that `grade_files` starts."""
     chosen = lesson(int(number))
     exercises = chosen.exercises[int(first) :]
     sys.path.insert(0, str(Path(path).parent))
