@@ -189,7 +189,7 @@ BUDGET = {
     "testing": 3600,
     "compiler": 12789,
     "truncation": 2513,
-    "credit": 3622,
+    "credit": 3638,
     "exports": 9500,
     "course": 4000,
     "parallel": 1060,

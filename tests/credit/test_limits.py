@@ -319,6 +319,47 @@ def test_parts_of_a_state_keep_their_shapes_and_kinds(policy, first, change, wor
         list(run.feed(np.ones((2, 1, 2))))
 
 
+EVERY_KIND = [
+    tr.RTRL(),
+    tr.SnAp(1),
+    tr.EProp(),
+    tr.RFLO(),
+    tr.UORO(),
+    tr.ForwardGradient(),
+    tr.KroneckerFactored(),
+    tr.Windowed(2),
+    tr.Full(),
+]
+
+
+@pytest.mark.parametrize("policy", EVERY_KIND, ids=repr)
+@pytest.mark.parametrize(
+    "state", [(), np.zeros(2, int), np.zeros((2, 0)), (3, np.ones(2, bool))], ids=["none", "int", "empty", "bool"]
+)
+def test_a_state_without_numbers_to_differentiate(policy, state):
+    """A model without memory, to compare with: the gradient is that of each step."""
+    W, xs = tr.tensor(np.ones((3, 2)), requires_grad=True), np.arange(24.0).reshape(2, 4, 3)
+    found = tr.bptt(lambda xs, state: (np.sum(np.sin(xs @ W)), state), {"W": W}, xs, state, policy)
+    np.testing.assert_allclose(found.gradients["W"], tr.grad(np.sum(np.sin(xs @ W)), W), rtol=1e-12)
+
+
+@pytest.mark.parametrize("policy", EVERY_KIND, ids=repr)
+def test_no_streams_one_element_and_mixed_dtypes(policy):
+    cell = tr.RNNCell(2, 3, np.random.default_rng(0))
+
+    def step(xs, h, shape=(1,)):
+        outputs, h = tr.unroll(cell, xs, h)
+        return np.sum(outputs * outputs).reshape(shape), h
+
+    for N in (0, 2):
+        found = tr.bptt(step, cell.parameters(), np.ones((N, 3, 2)), cell.initial_state(N), policy)
+        assert {g.dtype for g in found.gradients.values()} == {np.dtype(np.float32)}
+        assert any(g.any() for g in found.gradients.values()) == (N > 0)
+        assert isinstance(found.loss, float)
+    with pytest.raises(GradientError, match=r"expected a real loss, got complex128 \(1,\); take"):
+        tr.bptt(lambda xs, h: (step(xs, h)[0] * 1j, h), cell.parameters(), np.ones((2, 3, 2)), np.ones((2, 3)), policy)
+
+
 @pytest.mark.parametrize(
     "found",
     [tr.influence_pattern, lambda *recurrence: list(tr.credit_profile(*recurrence, tr.RTRL()))],

@@ -17,6 +17,7 @@ from ..engine.tape import Array, slice_of_a_sequence
 from ..engine.tensor import Tensor, Value
 from ..engine.tree import map_leaves
 from ..errors import ConfigError
+from ..ops import astype
 from .moves import Moves
 from .nests import added, arrays_of, check_kept, edge_to, fresh_leaf, loss_and_state, number_of, steps_of, value_of
 from .policy import Policy, policy_state, restore_policy
@@ -166,17 +167,20 @@ class ForwardRecurrence:
         with slice_of_a_sequence():
             loss, after = loss_and_state(self._step(inputs, before), "Recurrence")
         check_kept(f"Recurrence: {self._policy!r}", before, after)
+        if loss is not None:
+            self._losses.append(number_of(loss))
         record = StepRecord(loss, before, after, self._parameters, self._moves)
-        gradients, self.carry = self._carrier.advance(record, map_leaves(value_of, self.carry))
+        if record.has_units:
+            gradients, self.carry = self._carrier.advance(record, map_leaves(value_of, self.carry))
+        else:  # nothing reaches a later step
+            gradients, _, _ = record.loss_terms()
         for name, value in gradients.items():
-            gradient = value_of(value)
+            gradient = value_of(like(value, self._parameters[name]))
             edge = edge_to(self._parameters[name])
             if name in self._sums:
                 self._sums[name] = added(self._sums[name], gradient, edge)
             else:
                 self._sums[name] = np.array(gradient) if isinstance(gradient, np.ndarray) else gradient
-        if loss is not None:
-            self._losses.append(number_of(loss))
         self.state = arrays_of(after)
 
     def _update(self) -> Update:
@@ -193,6 +197,11 @@ def joined(parts: Sequence[Value], N: int) -> Value:
     flat: list[Value] = [np.reshape(part, (N, -1)) for part in parts]
     made: Value = np.concatenate(flat, axis=1) if len(flat) > 1 else flat[0]
     return made
+
+
+def like(value: Value, other: Value) -> Value:
+    """Return a value in the dtype of another: float32 times a float64 scalar stays what it was."""
+    return value if value.dtype == other.dtype else astype(value, other.dtype)
 
 
 def summed(*terms: Gradients) -> Gradients:

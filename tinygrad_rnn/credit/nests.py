@@ -42,9 +42,17 @@ def value_of(part: object) -> Any:
 
 
 def number_of(loss: object) -> float:
-    """Return a loss as a number; while `compile` records, as a detached Tensor."""
+    """Return a loss of one element as a number; while `compile` records, as a detached Tensor.
+
+    Raises:
+        GradientError: if it is complex.
+    """
     value: float = value_of(loss)
-    return value if context().tracer is not None else float(value)
+    if context().tracer is not None:
+        return value
+    if np.iscomplexobj(value):
+        raise GradientError(f"Recurrence: expected a real loss, got {brief(value)}; take its real part, or abs()")
+    return float(np.asarray(value).item())
 
 
 def one_for(loss: Tensor) -> Array:

@@ -44,6 +44,11 @@ class StepRecord:
         shape = shape_of(self._before[0]) if self._before else (1,)
         return shape[0] if shape else 1
 
+    @property
+    def has_units(self) -> bool:
+        """Whether the state has a number that carries a gradient."""
+        return any(0 not in part.shape for part in self._before)
+
     @cached_property
     def edges(self) -> dict[str, Edge]:
         """Name of each parameter to the edge to it."""

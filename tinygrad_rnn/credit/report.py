@@ -17,7 +17,7 @@ from ..errors import ShapeError
 from ..files import new_figure, write_figure
 from .influence import Influence
 from .moves import Moves
-from .nests import arrays_of, check_kept, fresh_leaf, leaves_of, loss_and_state, steps_of
+from .nests import arrays_of, check_kept, floats, fresh_leaf, leaves_of, loss_and_state, steps_of
 from .pattern import StepPattern
 from .record import StepRecord
 from .update import Step
@@ -144,8 +144,8 @@ def influence_pattern(
     (20, 80, True)
     """
     steps = None if steps is None else integer("influence_pattern", "steps", steps)
-    if not steps_of(inputs) or not flatten(state):
-        raise ShapeError("influence_pattern: expected inputs (N, T, ...) with T >= 1, and a state with a part or more")
+    if not steps_of(inputs) or not floats(state):
+        raise ShapeError("influence_pattern: expected inputs (N, T, ...) with T >= 1, and a state with a float array")
     named = leaves_of(parameters, "influence_pattern")
     N = shape_of(flatten(inputs)[0])[0]
     alone = map_leaves(lambda part: part[:1] if shape_of(part)[:1] == (N,) else part, arrays_of(state))

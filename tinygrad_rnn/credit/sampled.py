@@ -17,10 +17,9 @@ from ..engine.operands import without_gradient
 from ..engine.tape import Array, DType
 from ..engine.tensor import Value
 from ..errors import ConfigError
-from ..ops import astype
 from .elements import flat
 from .entries import whole_state_jacobian
-from .forward import Carrier, ForwardPolicy, Rows, is_zero, joined, summed
+from .forward import Carrier, ForwardPolicy, Rows, is_zero, joined, like, summed
 from .memory import check_memory
 from .policy import set_steps
 from .record import Gradients, StepRecord
@@ -121,14 +120,14 @@ class _RankOne(Carrier[RankOne]):
         immediate |= dict(zip(record.reaching, reached, strict=True))
         r0 = _ratio(_norm(list(weights.values())), np.sqrt(moved_squares))
         r1 = _ratio(_norm(list(immediate.values())), np.sqrt(nu_squares))
-        new = [_like(r0 * a + r1 * b, zero) for a, b, zero in zip(moved, nu, zeros, strict=True)]
-        weight = {name: _like(weights[name] / r0 + immediate[name] / r1, weights[name]) for name in immediate}
+        new = [like(r0 * a + r1 * b, zero) for a, b, zero in zip(moved, nu, zeros, strict=True)]
+        weight = {name: like(weights[name] / r0 + immediate[name] / r1, weights[name]) for name in immediate}
         direct, deltas, past = record.loss_terms()
         terms = [direct]
         for cotangents, tangents, factors in ((deltas, new, weight), (past, state, weights)):
             if not is_zero(cotangents):
                 along = _inner(cotangents, tangents)
-                terms.append({name: _like(along * factor, factor) for name, factor in factors.items()})
+                terms.append({name: like(along * factor, factor) for name, factor in factors.items()})
         return summed(*terms), (new, weight)
 
 
@@ -173,7 +172,7 @@ class _Direction(Carrier[RankOne]):
             if not is_zero(cotangents):
                 along = _inner(cotangents, tangents)
                 reached = {name: direction[name] for name in record.reaching}
-                terms.append({name: _like(along * v, v) for name, v in reached.items()})
+                terms.append({name: like(along * v, v) for name, v in reached.items()})
         return summed(*terms), (after, direction)
 
 
@@ -241,7 +240,7 @@ class _Kronecker(Carrier[Factors]):
         c = self._policy.signs((a.shape[0], 1), a.dtype)
         r0 = _ratio(_norm_by_stream(moved), _norm_by_stream(u))
         r1 = _ratio(_norm_by_stream(B), _norm_by_stream(a))
-        return _like(r0 * u + c * r1 * a, a), _like(moved / r0[:, :, None] + B * (c / r1)[:, :, None], B)
+        return like(r0 * u + c * r1 * a, a), like(moved / r0[:, :, None] + B * (c / r1)[:, :, None], B)
 
 
 def _entering(name: str, jacobian: StepJacobian) -> tuple[Value, Value]:
@@ -313,8 +312,3 @@ def _ratio(a: Value, b: Value) -> Value:
 def _inner(a: Sequence[Value], b: Sequence[Value]) -> Value:
     total: Value = sum(np.sum(x * y) for x, y in zip(a, b, strict=True))
     return total
-
-
-def _like(value: Value, other: Value) -> Value:
-    """Return a value in the dtype of another: float32 times a float64 scalar stays what it was."""
-    return value if value.dtype == other.dtype else astype(value, other.dtype)
