@@ -170,3 +170,14 @@ def test_layer_norm():
     ).ok
     with pytest.raises(tr.ShapeError, match=r"LayerNorm: expected x of shape \(..., D\) = \(..., 6\), got \(2, 5\)"):
         layer(np.ones((2, 5)))
+
+
+def test_gates_that_both_round_to_zero_have_their_ratio():
+    cell = tr.MinLSTMCell(2, 1, np.random.default_rng(0))
+    cell.Wx.data = np.float32([[1, 0, 0], [0, 1, 0]])
+    cell.b.data = np.float32([0, 0, 3])
+    x = np.float32([[-300, -300], [-300, -301], [-2000, 0], [0, -2000]])
+    h, _ = cell(x, np.full((4, 1), 5, np.float32))
+    share = 1 / (1 + np.exp([0.0, -1.0, 700.0, -700.0]))  # f / (f + i)
+    np.testing.assert_allclose(h.data[:, 0], share * 5 + (1 - share) * 3, rtol=1e-4)
+    assert all(np.isfinite(part).all() for part in tr.grad(np.sum(h), cell.parameters()).values())

@@ -12,7 +12,7 @@ from ..checks import number
 from ..engine.operands import operand
 from ..engine.tensor import Operand, Tensor, Value, parameter
 from ..errors import ConfigError, ShapeError
-from ..ops import cos, exp, relu, sigmoid, sin, split, tanh
+from ..ops import cos, exp, relu, sigmoid, sin, softplus, split, tanh
 from .base import GatedCell, PairCell, check_nonlinearity
 from .linear_scan import linear_scan
 
@@ -173,9 +173,9 @@ class MinLSTMCell(AffineCell):
     def affine(self, x: Value) -> tuple[Tensor, Tensor]:
         """Return f / (f + i) and i / (f + i) * n."""
         gates, n = split(self._from_input(x), (2 * self.hidden_size,), axis=-1)
-        f, i = split(sigmoid(gates), 2, axis=-1)
-        total = f + i
-        return f / total, i / total * n
+        f, i = split(softplus(-gates), 2, axis=-1)  # -log f and -log i: the gates themselves may both round to 0
+        ratio = f - i
+        return sigmoid(-ratio), sigmoid(ratio) * n
 
 
 class LRUCell(PairCell):
