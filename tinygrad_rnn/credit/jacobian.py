@@ -179,7 +179,7 @@ class _Walk:
         operation = node.operation
         assert operation is not None
         name = operation.name if is_ours(operation) else ""
-        if name in ELEMENTWISE:
+        if name in ELEMENTWISE or getattr(operation, "elementwise", False):
             for form in arrived[0]:
                 self._elementwise(node, form, needs, streamed)
         elif name == "matmul" and self._has_rows(node, streamed):
@@ -203,7 +203,13 @@ class _Walk:
             if any(over_units):  # the other operands still have one unit for each element
                 self._elementwise(node, Dense(form.dense(self._K)), over_units, streamed)
                 needs = [need and not over for need, over in zip(needs, over_units, strict=True)]
-        results: Iterator[Value | None] = rule_results(node, [form.values], needs, self._lift)
+        results: Iterator[Value | None]
+        if getattr(node.operation, "elementwise", False):  # the rule of a user need not take cotangents with more axes
+            ones: Value = np.ones(shape, node.specs[0].dtype)
+            slopes: Iterator[Value | None] = rule_results(node, [ones], needs, self._lift)
+            results = (None if slope is None else form.values * slope for slope in slopes)
+        else:
+            results = rule_results(node, [form.values], needs, self._lift)
         for edge, value in zip(node.edges, results, strict=True):
             if edge is None or value is None:
                 continue

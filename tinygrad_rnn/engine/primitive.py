@@ -70,6 +70,7 @@ class Primitive(Generic[P, R_co]):
         pull: its rule.
         analytic: whether it is complex-analytic, so that complex-step differentiation is exact through it.
         multiple: whether it has several outputs (a tuple).
+        elementwise: whether an element of the result depends on the same element of each input alone.
         accepts_out: whether `forward` takes `out=` and writes into it; if not, `out=` gets a copy of the result.
 
     Example: a primitive with a rule that the engine can differentiate again.
@@ -89,12 +90,13 @@ class Primitive(Generic[P, R_co]):
     pull_all = None
 
     def __init__(
-        self, forward: Callable[P, R_co], analytic: bool, multiple: bool, canonical: Canonical | None = None
+        self, forward: Callable[P, R_co], analytic: bool, multiple: bool, elementwise: bool, canonical: Canonical | None
     ) -> None:
         self.forward: Callable[..., R_co] = forward
         self.name: str = forward.__name__.lstrip("_")
         self.analytic: bool = flag("primitive", "analytic", analytic)
         self.multiple: bool = flag("primitive", "multiple", multiple)
+        self.elementwise: bool = flag("primitive", "elementwise", elementwise) and not multiple
         self._canonical = canonical
         self.pull: Rule = self._missing_rule
         self._has_rule = self._keeps_output = False
@@ -359,7 +361,11 @@ def _spec(value: Value | complex) -> Spec | complex:
 
 
 def primitive(
-    *functions: Function, analytic: bool = True, multiple: bool = False, canonical: Canonical | None = None
+    *functions: Function,
+    analytic: bool = True,
+    multiple: bool = False,
+    elementwise: bool = False,
+    canonical: Canonical | None = None,
 ) -> Callable[[Callable[P, R]], Primitive[P, R]]:
     """Return a decorator that makes a primitive of a function on arrays.
 
@@ -367,6 +373,8 @@ def primitive(
         functions: NumPy functions that this primitive implements on Tensors.
         analytic: whether the function is complex-analytic (False for functions with kinks, such as max).
         multiple: whether it returns a tuple of outputs; the rule then gets a list of cotangents.
+        elementwise: whether an element of the result depends on the same element of each input alone (with
+            broadcasting), as of a spike with a surrogate slope. Policies that carry credit forward make use of it.
         canonical: `canonical(name, inputs, attributes)` checks the attributes and returns them in the one form that is
             recorded and that the function and its rule get: an axis counted from the front, for instance.
 
@@ -386,6 +394,6 @@ def primitive(
     """
 
     def decorate(forward: Callable[P, R]) -> Primitive[P, R]:
-        return implements(*functions)(Primitive(forward, analytic, multiple, canonical))
+        return implements(*functions)(Primitive(forward, analytic, multiple, elementwise, canonical))
 
     return decorate
