@@ -97,3 +97,26 @@ def test_the_rolled_view_says_the_same_of_both_loops():
     scene = by_draw(Delayed(), 8, view="rolled")
     assert list(faults(scene)) == []
     assert [label.text for label in scene.labels if label.text.startswith("cut ")] == ["cut every 2 steps"] * 2
+
+
+class Change(tr.Module):
+    """A cell that reads how its input changes: it passes the input on as a state."""
+
+    def __init__(self, input_size, hidden_size, rng):
+        self.W, self.U = (tr.parameter(rng.standard_normal((n, hidden_size))) for n in (input_size, hidden_size))
+
+    def initial_state(self, batch_size):
+        return np.zeros((batch_size, len(self.U))), np.zeros((batch_size, len(self.W)))
+
+    def __call__(self, x, state):
+        h, before = state
+        h = np.tanh((x - before) @ self.W + h @ self.U)
+        return h, (h, x)
+
+
+def test_a_layer_whose_output_a_later_step_reads_has_no_initial_state_of_its_own():
+    model = tr.RNNLM(5, 4, 3, np.random.default_rng(0), cell=Change, dtype=np.float64)
+    scene = tr.draw(model, np.arange(4)[None], np.arange(4)[None], view="unrolled").scene
+    titles = [box.title for box in scene.boxes]
+    assert titles.count("h_{0}") == 1
+    assert {"h_{1}", "e_{1}"} <= {*titles}

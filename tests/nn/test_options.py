@@ -166,7 +166,7 @@ def test_options_of_the_cell_go_through_the_layers(tmp_path):
     np.testing.assert_array_equal(tr.load(tmp_path / "layers.npz")(xs)[0].data, layers(xs)[0].data)
     assert tr.RNNLM(5, 4, 6, rng, cell="lstm", tied=True, proj_size=4)([[1]])[0].shape == (1, 1, 5)
     assert tr.Seq2Seq(5, 6, 4, 6, rng, cell="rnn", nonlinearity="relu").decoder.nonlinearity == "relu"
-    with pytest.raises(tr.ConfigError, match="RecurrentLayers: GRUCell got an unexpected .* 'proj_size'; it takes in"):
+    with pytest.raises(tr.ConfigError, match="RecurrentLayers: GRUCell: got an unexpected .* 'proj_size'; it takes in"):
         tr.RecurrentLayers("gru", 3, 4, rng, proj_size=2)
     with pytest.raises(tr.ConfigError, match="RNNLM: an existing cell takes no bias; make the cell with"):
         tr.RNNLM(5, 3, 4, rng, cell=tr.GRUCell(3, 4, rng), bias=False)

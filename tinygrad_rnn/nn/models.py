@@ -193,7 +193,7 @@ def make_cell(
         signature.bind(input_size, hidden_size, rng, **options)
     except TypeError as error:
         name = getattr(factory, "__name__", type(factory).__name__)
-        raise ConfigError(f"{function}: {name} {error}; it takes {', '.join(signature.parameters)}") from error
+        raise ConfigError(f"{function}: {name}: {error}; it takes {', '.join(signature.parameters)}") from error
     made = factory(input_size, hidden_size, rng, **options)
     check_cell(f"{function}: {getattr(factory, '__name__', cell)}", made)
     return made

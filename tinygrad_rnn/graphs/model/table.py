@@ -192,7 +192,7 @@ def _starts(table: Table) -> dict[tuple[Row, int], Link | Kept]:
                 state = table.state(place)
                 if state is not None:
                     starts.setdefault(state, place[0].specs[place[1]])  # of which only the shape is known
-    return starts
+    return {key: start for key, start in starts.items() if key[0].role == "cell"}  # a layer may be read later too
 
 
 def _inputs(table: Table) -> dict[Row, dict[int, Kept]]:
