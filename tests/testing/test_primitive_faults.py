@@ -48,6 +48,14 @@ def reading_rule(g, y, x):
     return (g * (1 - y * y),) if np.any(g) else (np.zeros(x.shape),)
 
 
+def reversed_rows(x, /):
+    return np.array(x[..., ::-1])
+
+
+def reversed_rule(g, y, x):
+    return (g[..., ::-1],)
+
+
 def out_ignored(x, /, *, out=None):
     return np.tanh(x)
 
@@ -164,6 +172,7 @@ FAULTS = [
     ("out=", "added to", plain(out_added_to), [(2, 3)], {}),
     ("out=", "a copy is written", plain(out_of_a_copy), [(2, 3)], {}),
     ("out=", "over an input", plain(out_over_its_input), [(2, 3)], {}),
+    ("out=", "not elementwise", primitive(reversed_rows, reversed_rule, "", elementwise=True), [(2, 3)], {}),
     ("compiled", "the rule reads a value", primitive(tanh, reading_rule), [(2, 3)], {}),
     (
         "attributes",
@@ -191,3 +200,11 @@ def test_planted_faults_are_caught_by_their_aspect(aspect, p, shapes, options):
 def test_every_aspect_has_a_planted_fault():
     report = check_primitive(reduce.sum, shapes=[(2, 3)], attrs={"axis": 1})
     assert [aspect.name for aspect in report.aspects] == list(dict.fromkeys(aspect for aspect, *_ in FAULTS))
+
+
+def test_what_is_elementwise_with_broadcasting_passes():
+    p = primitive(
+        lambda x, b, /: np.tanh(x * b), lambda g, y, x, b: (g * (1 - y * y) * b, g * (1 - y * y) * x), "y x b"
+    )
+    p.elementwise = True
+    assert check_primitive(p, shapes=[(2, 3), (3,)]).ok

@@ -183,7 +183,7 @@ def broadcasting(case: Case) -> str:
     """Give inputs axes of length 1, or fewer axes: the values and derivatives must be those of repeated inputs."""
     if len(case.inputs) < 2:
         raise NotApplicableError("one input")
-    case = _same_shapes(case)
+    case = same_shapes(case)
     seen: list[str] = []
     alone: dict[int, dict[int, Array]] = {}  # for each input, the axes that can be of length 1
     for i, value in case.arrays.items():
@@ -200,7 +200,7 @@ def broadcasting(case: Case) -> str:
     return f"{len(seen)} shapes, such as {seen[-1]}"
 
 
-def _same_shapes(case: Case) -> Case:
+def same_shapes(case: Case) -> Case:
     """Return the case with inputs repeated to one shape, if that does not change the result."""
     try:
         same = replace(case, inputs=[np.array(value) for value in np.broadcast_arrays(*case.inputs)])

@@ -1,4 +1,4 @@
-"""The entry point that Hypothesis calls on import, so that `from_type(Tensor)` works without further imports."""
+"""The entry point of Hypothesis, so that `from_type(Tensor)` works by itself; HYPOTHESIS_NO_PLUGINS=1 leaves it out."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from ..engine.tensor import Tensor
 
 def register() -> None:
     """Tell Hypothesis how to draw a Tensor; the strategies themselves are imported when one is asked for.
-
-    It is the entry point `tinygrad_rnn` of the group "hypothesis"; HYPOTHESIS_NO_PLUGINS=1 leaves out all of those.
 
     >>> from hypothesis import find, strategies
     >>> register()

@@ -10,7 +10,7 @@ import numpy as np
 from ..engine.arrays import frozen_copy
 from ..engine.tape import Array, Node
 from ..engine.walk import rule_results
-from .aspects import AspectError, Case, agree
+from .aspects import AspectError, Case, agree, same_shapes
 
 
 def _blank(y: Array) -> Array:
@@ -91,7 +91,9 @@ def _pull(case: Case, node: Node, change: Callable[[Array], Array]) -> list[Arra
 
 
 def out(case: Case) -> str:
-    """Write the result into given arrays of several layouts, and over an input."""
+    """Write the result into given arrays of several layouts, and over an input; check a declared `elementwise`."""
+    if case.p.elementwise and not _is_elementwise(same_shapes(case)):
+        raise AspectError("declared elementwise, but an element of the result depends on others than its own")
     expected = case.forward()
     layouts: dict[str, Callable[[Array], Array]] = {"C-ordered": np.ascontiguousarray, **_LAYOUTS}
     for name, order in layouts.items():

@@ -145,8 +145,7 @@ def _function(
 
 
 def _cell(cell: Cell, inputs: Sequence[object], leaves: _Leaves, rng: np.random.Generator) -> Target:
-    shape = shape_of(inputs[0])
-    axes = axes_of_a_step(cell, inputs[0])
+    shape, axes = shape_of(inputs[0]), axes_of_a_step(cell, inputs[0])
     if (len(shape) not in (axes, axes + 1) and (len(shape), len(inputs)) != (1, 2)) or len(inputs) > 2:
         raise ShapeError(
             f"check_grads: a cell ({name_of(cell)}) is checked on x (N, D) or xs (N, T, D), optionally with a state, "

@@ -273,8 +273,7 @@ class HandwrittenEvaluation(Evaluation):
     """
 
     def __init__(self, automatic: Automatic, layer: Layer, window: Window) -> None:
-        N, T, _ = window.xs.shape
-        sizes = {"N": N, "T": T} if T > 1 else {"N": N}
+        sizes = dict(zip("NT", window.xs.shape, strict=False))
         self.target = Target("by hand", (), {}, (), sizes, (), lambda target, dtype: self)
         self.automatic, self.layer, self.window = automatic, layer, window
         self.expected, self.actual = automatic.run(window), layer.run(window)
