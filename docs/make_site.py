@@ -148,7 +148,7 @@ class Pages:
 
     def listing(self, path: Path) -> str:
         """Return a page that shows a file of the repository, or the names in a folder."""
-        title = f"# {path.relative_to(ROOT)}\n\n"
+        title = f"# {'/<wbr>'.join(path.relative_to(ROOT).parts)}\n\n"  # on a narrow page a line ends after a folder
         if path.is_dir():
             return title + "\n".join(f"- `{part.name}`" for part in sorted(path.iterdir()) if part.name[0] not in "_.")
         return f"{title}````{path.suffix[1:]}\n{path.read_text(encoding='utf-8')}\n````\n"

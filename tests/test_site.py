@@ -185,6 +185,17 @@ def test_the_results_fit_on_a_wide_page(chromium, site):
     assert chromium.js(f"{table}.scrollWidth - {table}.clientWidth") == 0
 
 
+def test_the_path_of_a_file_ends_its_lines_after_a_folder(chromium, site):
+    chromium.call("Emulation.setDeviceMetricsOverride", width=360, height=900, deviceScaleFactor=1, mobile=False)
+    chromium.open(site / "source" / "tinygrad_rnn" / "training" / "loop" / "step.py.html")
+    lines = """(() => {
+        const range = document.createRange();
+        const parts = [...document.querySelector("h1").childNodes].filter(part => part.nodeType === Node.TEXT_NODE);
+        return parts.map(part => (range.selectNode(part), range.getClientRects().length));
+    })()"""
+    assert chromium.js(lines) == [1] * 4
+
+
 # Words whose contrast with what is behind them is below 4.5, or 3 for large ones (WCAG 2.2, 1.4.3). A canvas of one
 # pixel turns any notation of a colour into numbers.
 PALE = """(() => {
