@@ -88,6 +88,13 @@ def test_rtrl_is_exact_whether_it_is_said_or_not(elementwise):
     assert_same_gradients(found, full)
 
 
+def test_e_prop_says_what_it_does_not_go_through():
+    step, parameters, inputs, state = adaptive_neurons(elementwise=False)
+    with pytest.warns(tr.GradientWarning, match=r"EProp.*: no credit .* through spike, .*elementwise=True") as caught:
+        tr.bptt(step, parameters, inputs, state, tr.EProp())
+    assert len(caught) == 1
+
+
 def test_what_is_kept_of_one_stream_is_kept_of_each():
     step, parameters, inputs, state = adaptive_neurons()
     run = tr.Recurrence(step, parameters, tr.SnAp(1), state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, cast
@@ -11,7 +12,7 @@ import numpy as np
 from ..checks import integer
 from ..engine.tape import Array
 from ..engine.tensor import Value
-from ..errors import ConfigError, GradientError
+from ..errors import ConfigError, GradientError, GradientWarning
 from .feedback import Feedback
 from .forward import Carrier, ForwardPolicy, is_zero, joined, summed
 from .influence import Carried, Influence
@@ -115,7 +116,8 @@ class EProp(ForwardPolicy):
     recurrent networks of spiking neurons.
 
     In a stack of layers, the signal of a layer comes through those above it within the step. A parameter without a
-    trace (an embedding) gets the gradient within the step; those of an output layer their exact one.
+    trace (an embedding) gets the gradient within the step; those of an output layer their exact one. An operation of
+    your own counts as one on elements if it says so, `primitive(elementwise=True)`.
 
     Bias: credit through other units is lost at every distance. Variance: none. Memory and a step: P for each part of
     the state that does not follow from another, as the h of an LSTM does from its c.
@@ -127,6 +129,9 @@ class EProp(ForwardPolicy):
 
     Raises:
         ConfigError: as for `RTRL`, and if `feedback` is unknown.
+
+    Warns:
+        GradientWarning: on the first step, if the state comes through an operation of your own that does not say so.
 
     >>> import tinygrad_rnn as tr
     >>> tr.EProp(feedback="random", rng=3)
@@ -195,7 +200,8 @@ class LocalCarrier(Carrier[Carried]):
     """Carries the traces of e-prop: J through operations on elements alone."""
 
     def __init__(self, policy: ForwardPolicy, feedback: Feedback | None) -> None:
-        self._layout, self._feedback = _Layout(policy, None), feedback
+        self._layout, self._feedback, self._policy = _Layout(policy, None), feedback, policy
+        self._looked = False
 
     def state_dict(self) -> dict[str, object]:
         """Return the pattern of the steps so far, and the random matrices of the feedback."""
@@ -210,6 +216,7 @@ class LocalCarrier(Carrier[Carried]):
 
     def advance(self, record: StepRecord, carry: Carried | None) -> tuple[Gradients, Carried]:
         """Return the learning signals times the traces, and the traces after the step."""
+        self._warn_once(record)
         jacobian = local(record.jacobian)
         influence, before = self._layout.fitted(jacobian, record, carry)
         pull: Callable[..., tuple[Gradients, list[Value], list[Value]]] = record.loss_terms
@@ -226,6 +233,17 @@ class LocalCarrier(Carrier[Carried]):
             deltas = [signals[part] if part in layer else delta for part, delta in enumerate(deltas)]
         after, through = influence.advance(jacobian, before, _cotangent(deltas, influence.N))
         return summed(direct, through), after
+
+    def _warn_once(self, record: StepRecord) -> None:
+        """Warn of an operation of the user's, which may act on elements, and then should say so."""
+        unknown, self._looked = [] if self._looked else record.unknown, True
+        if unknown:
+            warnings.warn(
+                f"{self._policy!r}: no credit of earlier steps comes through {', '.join(unknown)}, of which nothing is "
+                "known; if it acts on elements, make it with @tr.primitive(elementwise=True)",
+                GradientWarning,
+                stacklevel=2,
+            )
 
 
 def _cotangent(parts: Sequence[Value], N: int) -> Value | None:

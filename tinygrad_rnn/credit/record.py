@@ -9,10 +9,12 @@ from typing import TypeAlias
 import numpy as np
 
 from ..engine.autograd import grad
+from ..engine.primitive import Primitive
 from ..engine.tape import Edge, context
 from ..engine.tensor import Operand, Tensor, Value, shape_of
 from ..engine.walk import ancestors, pull_back
 from .jacobian import step_jacobian
+from .kinds import is_ours
 from .moves import Moves
 from .nests import edge_to, floats, one_for
 from .terms import StepJacobian
@@ -60,6 +62,13 @@ class StepRecord:
         edges = [edge for edge in map(_edge, self._after) if edge is not None]
         seen = set(ancestors(edge[0] for edge in edges))
         return [name for name, (node, _) in self.edges.items() if node in seen]
+
+    @property
+    def unknown(self) -> list[str]:
+        """Names of the user's operations on the way to the state after the step that are not said to be elementwise."""
+        nodes = ancestors(edge[0] for edge in map(_edge, self._after) if edge is not None)
+        own = (node.operation for node in nodes if isinstance(node.operation, Primitive))
+        return sorted({made.name for made in own if not (is_ours(made) or made.elementwise)})
 
     @cached_property
     def jacobian(self) -> StepJacobian:
