@@ -134,3 +134,9 @@ def test_a_lookup_outside_any_module_is_an_embedding(view):
     said = [box.title for box in scene.boxes] + [label.text for label in scene.labels]
     assert any(text.startswith("embedding") for text in said)
     assert not any(text.startswith("output") for text in said)
+
+
+def test_a_function_in_the_method_of_a_cell_belongs_to_the_cell():
+    cell = tr.Zoneout(tr.GRUCell(3, 4, np.random.default_rng(0)), 0.1)
+    outputs, _ = tr.unroll(cell, np.ones((2, 3, 3), np.float32))
+    assert draw(np.mean(outputs)).scene.title == "Zoneout, unrolled"

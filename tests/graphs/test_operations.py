@@ -171,3 +171,9 @@ def test_a_long_title_fits_into_the_picture(view):
     cell = tr.RNNCell(1, 1, np.random.default_rng(0))
     scene = tr.draw(cell, np.ones((1, 2, 1), np.float32), view=view, title=title).scene
     assert scene.width >= text_width(title, 19, strong=True) + 30
+
+
+def test_names_of_parts_that_are_closer_than_they_are_wide_do_not_overlap():
+    scene = picture(tr.MinGRUCell(3, 4, np.random.default_rng(0)), np.ones((2, 3, 3), np.float32), steps=[2])
+    assert list(faults(scene)) == []
+    assert {"gate", "n"} <= {label.text for label in scene.labels}

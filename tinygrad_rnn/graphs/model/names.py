@@ -154,15 +154,18 @@ def _operation(value: ast.expr | ast.stmt) -> str | None:
 def maker_of(node: Node) -> str:
     """Return the class or function whose code recorded a node, "LSTMCell" for LSTMCell.__call__; "" for a script.
 
-    A lambda has no name, but one in the method of a cell, such as the step of a scan, belongs to that cell.
+    A function in the method of a cell, such as the step of a scan, belongs to that cell.
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> cell = tr.RNNCell(2, 3, np.random.default_rng(0))
     >>> maker_of(cell(np.ones((1, 2)), cell.initial_state(1))[0].node)
     'RNNCell'
     """
-    parts = [part for part in node.site[0].co_qualname.split(".") if part != "<locals>"]
-    named = [part for part in parts if not part.startswith("<")]
-    if len(named) > 1 and named[-1] in ("__call__", "forward", "loss", "step"):
-        return named[-2]
+    *around, inner = node.site[0].co_qualname.split(".<locals>.")
+    methods = [part for part in around if "." in part]
+    if "." not in inner and methods:
+        return methods[-1].split(".")[-2]
+    parts = inner.split(".")
+    if len(parts) > 1 and parts[-1] in ("__call__", "forward", "loss", "step"):
+        return parts[-2]
     return "" if parts[-1].startswith("<") else parts[-1]

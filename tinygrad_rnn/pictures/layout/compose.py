@@ -33,9 +33,26 @@ def compose(
         scene.boxes.append(content.at(name, left + x, top + y))
     for number, (edge, route) in enumerate(zip(diagram.edges, routes, strict=True)):
         scene.edges.append(scene_edge(f"{id}{number}", edge, route))
-        if 0 < len(edge.label) <= _SHORT:
-            x, y = route[0]
-            scene.labels.append(Label(x + 4, y + (9 if route[-1][1] > y else -8), edge.label, "start", size=9))
+    scene.labels += _edge_labels(diagram.edges, routes)
+
+
+def _edge_labels(edges: Sequence[DiagramEdge], routes: Sequence[Sequence[Point]]) -> list[Label]:
+    """Return short labels at the starts of lines; of those that overlap, the shortest."""
+    labels = [
+        Label(x + 4, y + (9 if end > y else -8), edge.label, "start", size=9)
+        for edge, ((x, y), *_, (_, end)) in zip(edges, routes, strict=True)
+        if 0 < len(edge.label) <= _SHORT
+    ]
+    kept: list[Label] = []
+    for label in sorted(labels, key=lambda label: (text_width(label.text, 9), label.x)):
+        if all(
+            abs(label.y - other.y) > 9
+            or label.x + text_width(label.text, 9) + 2 < other.x
+            or other.x + text_width(other.text, 9) + 2 < label.x
+            for other in kept
+        ):
+            kept.append(label)
+    return [label for label in labels if label in kept]
 
 
 def scene_edge(id: str, edge: DiagramEdge, route: Sequence[Point]) -> Edge:
