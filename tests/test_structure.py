@@ -189,7 +189,7 @@ BUDGET = {
     "testing": 3598,
     "compiler": 12789,
     "truncation": 2513,
-    "credit": 3671,
+    "credit": 3681,
     "exports": 9500,
     "course": 4000,
     "parallel": 1060,

@@ -88,6 +88,7 @@ PRODUCTS = {
     "inner": lambda h, V: np.inner(h, V.T),
     "rows": lambda h, V: (h[:, None] @ V)[:, 0],
     "halves": lambda h, V: np.concatenate([h[:, :1], h[:, 1:]], axis=1) @ np.concatenate([V[:1], V[1:]]),
+    "columns": lambda h, V: np.stack([h @ V[:, u] for u in range(3)], axis=1),
     "sum": lambda h, V: np.sum(h[:, :, None] * V, axis=1),
 }
 LEAKS = {

@@ -66,3 +66,17 @@ def _sliced(values: Value, run: slice | int) -> Value:
     whole = (run.start, run.stop, run.step) == (0, values.shape[-1], 1)
     made: Value = values if whole else values[..., run]
     return made
+
+
+def fitted_to(value: Value, lead: tuple[int, ...], have: tuple[int, ...], want: tuple[int, ...]) -> Value:
+    """Return a rule's result, summed over the axes along which the operand was broadcast: (*lead, *want)."""
+    if value.shape == (*lead, *want) and have == want:
+        return value
+    full: Value = np.broadcast_to(value, (*lead, *have)) if value.shape != (*lead, *have) else value
+    stripped = want[len(want) - len(have) :] if len(want) > len(have) else want
+    padded = (1,) * (len(have) - len(stripped)) + stripped
+    axes = tuple(len(lead) + axis for axis, (h, w) in enumerate(zip(have, padded, strict=True)) if w == 1 and h != 1)
+    if axes:
+        full = np.sum(full, axis=axes, keepdims=True)
+    made: Value = np.reshape(full, (*lead, *want))
+    return made

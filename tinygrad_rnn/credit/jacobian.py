@@ -26,6 +26,7 @@ from ..engine.tape import Array, Edge, Node, context
 from ..engine.tensor import Value
 from ..engine.walk import Lift, ancestors, lifted, rule_results, useful_nodes
 from ..ops import astype
+from .elements import fitted_to
 from .kinds import ELEMENTWISE, MOVES, ROWWISE, is_ours
 from .moves import Moves
 from .terms import Dense, Diagonal, Form, Lookup, Outer, StepJacobian, Term, Through, kept_apart, moved, reshaped
@@ -216,7 +217,7 @@ class _Walk:
             of_stream = streamed and self._is_streamed(edge, shape)
             elements = _elements(edge, of_stream)
             lead = form.values.shape[: form.values.ndim - (len(shape) - streamed)]
-            fitted = _fitted(value, lead, shape[streamed:], elements)
+            fitted = fitted_to(value, lead, shape[streamed:], elements)
             if fitted.dtype != edge[0].specs[edge[1]].dtype:
                 fitted = astype(fitted, edge[0].specs[edge[1]].dtype)
             made: Form = Dense(fitted)
@@ -281,9 +282,10 @@ class _Walk:
             self._add(edge, Dense(Lookup(ids, rows[0], form, node.id).dense(self._K)), streamed=False)
 
     def _has_rows(self, node: Node, streamed: bool) -> bool:
-        """Return whether this is a product of rows (N, ..., D) with a matrix (D, U)."""
+        """Return whether this is a product of rows (N, ..., D) with a matrix (D, U), or with a vector (D,)."""
         ranks = [len(np.shape(part)) for part in node.inputs]  # type: ignore[arg-type]
-        return ranks[1] == 2 and ranks[0] >= 2 and (streamed or ranks[0] == 2)
+        by_vector = ranks == [2, 1] and streamed
+        return by_vector or (ranks[1] == 2 and ranks[0] >= 2 and (streamed or ranks[0] == 2))
 
     def _product(self, node: Node, form: Form, needs: list[bool], streamed: bool) -> None:
         left, right = node.edges
@@ -297,6 +299,14 @@ class _Walk:
             return
         if np.shape(a)[0] != self._N:  # type: ignore[arg-type]
             raise StreamsMeetError
+        if len(shape) == 1:
+            if needs[0] and left is not None:  # dense: a product is none of the operations on elements
+                self._add(left, Dense(np.expand_dims(form.dense(self._K), -1) * b), streamed=True)
+            if needs[1] and right is not None:
+                values: Value = np.expand_dims(form.values, -1) * a
+                units = np.broadcast_to(form.units, values.shape[1:]) if isinstance(form, Diagonal) else None
+                self._add(right, Dense(values) if units is None else Diagonal(values, units), streamed=False)
+            return
         is_row = math.prod(shape[1:-1]) == 1
         if needs[0] and left is not None:
             self._by_rows(left, form, b, (node.id, support(right)), is_row)  # type: ignore[arg-type]
@@ -351,7 +361,7 @@ class _Walk:
             if edge is None or values[0] is None:
                 continue
             shape = edge[0].specs[edge[1]].shape
-            fitted = [_fitted(value, (), np.shape(value), shape) for value in values]
+            fitted = [fitted_to(value, (), np.shape(value), shape) for value in values]
             self._add(edge, Dense(np.reshape(np.stack(fitted), (*lead, *shape))), streamed)
 
     def _keeps_rows(self, node: Node, needs: list[bool]) -> bool:
@@ -384,17 +394,3 @@ def support(edge: Edge | None) -> Array | None:
     constants = [part for part, own in zip(edge[0].inputs, edge[0].edges, strict=True) if own is None]
     masks = [part != 0 for part in constants if isinstance(part, np.ndarray)]
     return np.broadcast_to(masks[0], edge[0].specs[0].shape) if masks else None
-
-
-def _fitted(value: Value, lead: tuple[int, ...], have: tuple[int, ...], want: tuple[int, ...]) -> Value:
-    """Return a rule's result, summed over the axes along which the operand was broadcast: (*lead, *want)."""
-    if value.shape == (*lead, *want) and have == want:
-        return value
-    full: Value = np.broadcast_to(value, (*lead, *have)) if value.shape != (*lead, *have) else value
-    stripped = want[len(want) - len(have) :] if len(want) > len(have) else want
-    padded = (1,) * (len(have) - len(stripped)) + stripped
-    axes = tuple(len(lead) + axis for axis, (h, w) in enumerate(zip(have, padded, strict=True)) if w == 1 and h != 1)
-    if axes:
-        full = np.sum(full, axis=axes, keepdims=True)
-    made: Value = np.reshape(full, (*lead, *want))
-    return made
