@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.compiler.picture import picture
 
 STAGES = ("recorded", "defer_sums", "hoist_elementwise")
 
@@ -22,10 +21,10 @@ def main() -> None:
 
     ids = np.random.default_rng(1).integers(0, 10, (2, 6))
     folder = Path(__file__).parent / "pictures" / "compile"
-    for name, graph in tr.compile(step).stages(ids[:, :-1], ids[:, 1:], model.initial_state(2)):
-        if name in STAGES:
-            picture(graph, name, fold=True).save(folder / f"{name}.svg")
-            print(folder / f"{name}.svg")
+    for name in STAGES:
+        drawing = tr.compile(step).draw(ids[:, :-1], ids[:, 1:], model.initial_state(2), stage=name)
+        drawing.save(folder / f"{name}.svg")
+        print(folder / f"{name}.svg")
 
 
 if __name__ == "__main__":

@@ -122,7 +122,7 @@ CHINESE = {
     r"Σ, mean (-?[\d.]+)": r"Σ，平均 \1",
     r"window (\d+)": r"窗口 \1",
     r"rule of (\w+)": r"\1 的规则",
-    "rows of W": "W 的行",
+    r"rows of ([\w.]+)": r"\1 的行",
     "forward: values ↓": "前向：值 ↓",
     "backward: cotangents ↑": "反向：梯度 ↑",
     "returning gradient ‖∂L/∂·‖": "传回的梯度 ‖∂L/∂·‖",

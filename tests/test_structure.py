@@ -181,7 +181,7 @@ BUDGET = {
     "ops": 4451,
     "nn": 3757,
     "training": 7581,
-    "graphs": 6488,
+    "graphs": 6500,
     "pictures": 2616,
     "engine": 3590,
     "data": 2978,

@@ -304,3 +304,13 @@ def test_parameters_of_one_name_are_told_apart(view):
     boxes = [box for box in scene.boxes if box.kind == "parameter" and not box.title.startswith("∂")]
     named = [row.text.split("\t")[0] for row in boxes[0].rows] if view == "unrolled" else [box.title for box in boxes]
     assert sorted(named) == ["read.W", "read.b", "write.W", "write.b"]
+
+
+def test_stacked_cells_keep_their_formulas_and_the_short_names_of_their_parameters():
+    rng = np.random.default_rng(0)
+    layers = tr.Stacked([tr.RNNCell(3, 4, rng), tr.RNNCell(4, 4, rng)])
+    scene = tr.draw(layers, np.ones((1, 3, 3), np.float32)).scene
+    formulas = {row.text for box in scene.boxes if box.kind == "state" for row in box.rows}
+    assert formulas == {"tanh(x·Wx + b + h·Wh)", "tanh(h·Wx + b + h·Wh)", "1×4"}
+    tables = [box.rows for box in scene.boxes if box.kind == "parameter"]
+    assert [[row.text.split("\t")[0] for row in rows] for rows in tables] == [["Wx", "Wh", "b"]] * 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from ...pictures.scene.scene import Row
 from ...pictures.scene.text import shortened
 from ..model.constants import Constants
 from ..model.flow import Flow
-from ..model.graph import Edge, Graph, Parameter, Place, shape_text
+from ..model.graph import Edge, Parameter, Place, shape_text
 from ..model.operations import Operation
 
 SYMBOLS = {
@@ -69,7 +69,8 @@ class ContentBuilder:
     def __init__(self, flow: Flow, constants: Constants, subscript: str = "") -> None:
         self.graph, self.flow, self.constants, self.subscript = flow.graph, flow, constants, subscript
         self.parameter_of = {parameter.node: parameter for parameter in self.graph.parameters}
-        self.called = _short_names(self.graph)
+        self.scope = {edge[0]: node.scope for node in self.graph.nodes for edge in node.edges if edge is not None}
+        self.called = short_names(self.graph.parameters, self.scope, apart=True)
         self._arrays: dict[Hashable, str] = {}
 
     # -- names --------------------------------------------------------------------------------------------------------
@@ -167,10 +168,12 @@ class ContentBuilder:
         count = sum(parameter.size for parameter in parameters)
         title = f"{what}: {count:,} parameter{'s' * (count != 1)}"
         facts = [line for parameter in parameters for line in self._about(parameter)]
-        return Content("parameter", title, tuple(map(self._table_row, parameters)), _lines(title, *facts))
+        called = short_names(parameters, self.scope)
+        rows = [self._table_row(parameter, called[parameter.node]) for parameter in parameters]
+        return Content("parameter", title, tuple(rows), _lines(title, *facts))
 
-    def _table_row(self, parameter: Parameter) -> Row:
-        name = shortened(self.called[parameter.node], 9, _NAME_WIDTH)
+    def _table_row(self, parameter: Parameter, name: str) -> Row:
+        name = shortened(name, 9, _NAME_WIDTH)
         cells = f"{name}\t{spec_text(Spec(parameter.shape, parameter.dtype))}"
         return self._gradient_row(parameter, f"{cells}\t", "no gradient") if self.flow.measured else Row(cells)
 
@@ -188,8 +191,7 @@ class ContentBuilder:
     def warnings(self, places: Sequence[Place]) -> list[Row]:
         """Return warnings about the first value that is not finite, and about the first such or vanished gradient."""
         values = [value for value in map(self.graph.value, places) if value is not None and value.dtype.kind in "fc"]
-        counts = [(value.size - np.count_nonzero(np.isfinite(value)), value.size) for value in values]
-        bad = [Row(f"{count} of {size} not finite", warn=True) for count, size in counts if count]
+        bad = [Row(f"{n} of {v.size} not finite", warn=True) for v in values if (n := v.size - np.isfinite(v).sum())]
         totals = [total for place in places if (total := self.flow.totals.get(place)) is not None]
         found = [(total, warning) for total in totals if (warning := self.flow.warning(total))]
         return bad[:1] + [Row(f"‖∇‖ {short_number(total)} {warning}", warn=True) for total, warning in found[:1]]
@@ -236,15 +238,19 @@ def data_key(edge: Edge) -> Hashable:
     return edge.use
 
 
-def _short_names(graph: Graph) -> dict[Node, str]:
-    """Return names of parameters, without their modules unless one module reads several of that name."""
-    scope = {edge[0]: node.scope for node in graph.nodes for edge in node.edges if edge is not None}
-    short = {parameter.node: parameter.name.rpartition(".")[2] for parameter in graph.parameters}
-    alike = Counter((scope.get(leaf), name) for leaf, name in short.items())
-    for leaf, name, *_ in graph.parameters:
-        if alike[scope.get(leaf), short[leaf]] > 1:
-            short[leaf] = name.removeprefix(".".join((*scope.get(leaf, ()), "")))
-    return short
+def short_names(
+    parameters: Iterable[Parameter], scope: Mapping[Node, tuple[str, ...]], apart: bool = False
+) -> dict[Node, str]:
+    """Return names of parameters without their modules; if two would have one name, with those inside of its reader.
+
+    `scope` has the modules of the reader of each; `apart` lets those of different readers have one name.
+    """
+    found = {leaf: (scope.get(leaf) if apart else None, name.rpartition(".")[2], name) for leaf, name, *_ in parameters}
+    alike = Counter((reader, short) for reader, short, _ in found.values())
+    return {
+        leaf: short if alike[reader, short] == 1 else name.removeprefix(".".join((*scope.get(leaf, ()), "")))
+        for leaf, (reader, short, name) in found.items()
+    }
 
 
 def spec_text(spec: Spec, what: str = "") -> str:

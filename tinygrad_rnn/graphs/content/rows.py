@@ -18,7 +18,7 @@ from ..model.flow import Flow
 from ..model.graph import Edge, Place, Summary
 from ..model.names import maker_of
 from ..model.table import Row, Table
-from .builder import BINARY, ContentBuilder, spec_text, symbol
+from .builder import BINARY, ContentBuilder, short_names, spec_text, symbol
 
 _FORMULA_WIDTH = 160.0  # points; a wider formula is replaced by the name of the class
 _SCALING = frozenset(("multiply", "divide", "mean", "subtract", "negative"))
@@ -93,6 +93,11 @@ class RowContent(ContentBuilder):
             raise _TooLongError
         return text, strength
 
+    def _names(self, row: Row) -> dict[Node, str]:
+        """Return the names of parameters in the formula of a row."""
+        leaves = {leaf for op in _latest(row).ops for node in op.sources for leaf in self.blocks.flow.leaves_of(node)}
+        return self.called | short_names(map(self.parameter_of.__getitem__, leaves), self.scope)
+
     def _inside(self, block: Block) -> set[Node]:
         """Return the nodes whose operations a formula writes out: a cell gives others no values but its states."""
         beside = (other for other in self.blocks.blocks if other.step == block.step and other is not block)
@@ -124,7 +129,7 @@ class RowContent(ContentBuilder):
             return self._constant(row, source)
         node = source.place[0]
         if leaves := self.blocks.flow.leaves_of(node):
-            return self.called[leaves[0]] + ("ᵀ" if node.name == "transpose" else "")
+            return self._names(row)[leaves[0]] + ("ᵀ" if node.name == "transpose" else "")
         block = self.blocks.of.get(node)
         if block is None:
             return "…"
