@@ -132,6 +132,21 @@ def test_imports_go_one_way():
     assert wrong == []
 
 
+@pytest.mark.parametrize("folder", ["benchmarks", "docs", "examples"])
+def test_scripts_import_what_exists(folder):
+    """Those that no test runs, too: what measures, and what draws the pictures of the pages."""
+    missing = []
+    for path in sorted((PACKAGE.parent / folder).rglob("*.py")):
+        for node in ast.walk(parsed(path)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "tinygrad_rnn":
+                module = importlib.import_module(node.module)
+                names = [alias.name for alias in node.names if not hasattr(module, alias.name)]
+                inside = getattr(module, "__path__", None)
+                absent = [name for name in names if not inside or not importlib.util.find_spec(f".{name}", node.module)]
+                missing += [f"{path.name} imports {node.module}.{name}" for name in absent]
+    assert missing == []
+
+
 def test_the_page_names_every_room():
     """In the table of docs/architecture.md, as a file or a folder."""
     page = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
