@@ -36,6 +36,8 @@ def sigmoid(x: Array, /, *, out: Array | None = None) -> Array:
 
 
 def _complex_sigmoid(z: Array) -> Array:
+    if z.size and z.real.min() > -80:  # exp(80) is a number in either precision
+        return np.asarray(1 / (1 + np.exp(-z)))
     left = z.real < 0
     with np.errstate(invalid="ignore"):  # of NaN
         e = np.exp(np.where(left, z, -z))  # of modulus 1 at most

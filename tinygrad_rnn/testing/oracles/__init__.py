@@ -61,6 +61,8 @@ def scales(x: Array, fine: bool = False) -> Array:
     size = np.abs(x).astype(np.float64)
     low, apart = (1.0, 1) if fine else (1e-12, 12)
     ordinary = (size == 0) | ((size >= low) & (size <= 1e12))
+    if ordinary.all():
+        return np.ones(size.shape)
     powers = apart * np.floor(np.log10(np.where(ordinary, 1, np.maximum(size, 1e-300))) / apart)
     return np.where(ordinary, 1.0, np.power(10.0, powers))
 
