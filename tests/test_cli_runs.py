@@ -56,7 +56,6 @@ def test_a_finished_run_is_made_longer(folder, capsys):
     assert len(Path("run/metrics.jsonl").read_text().splitlines()) == 4
 
 
-@pytest.mark.no_cover  # long, through lines that others reach
 def test_save_takes_a_file_of_either_format_or_a_folder(folder, capsys, monkeypatch):
     pytest.importorskip("safetensors", reason="the extra [safetensors]")
     Path("old.safetensors").mkdir()

@@ -16,6 +16,7 @@ def test_compiled_equals_eager(name):
     compare(name, "float64")
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("name", numpy_cases.ELEMENTWISE)
 def test_compiled_equals_eager_in_float32(name):
     compare(name, "float32")

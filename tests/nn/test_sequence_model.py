@@ -80,7 +80,7 @@ def test_dropout_needs_a_generator_and_options_are_checked():
     assert np.array_equal(model(xs).data, model(xs).data)
     with pytest.raises(tr.ConfigError, match="SequenceModel: last must be true or false"):
         made(last=1)
-    with pytest.raises(tr.ConfigError, match="GRUCell got an unexpected keyword argument 'peek'"):
+    with pytest.raises(tr.ConfigError, match="GRUCell: got an unexpected keyword argument 'peek'; it takes input_size"):
         made(peek=True)
     with pytest.raises(tr.ShapeError, match=r"expected xs of shape \(N, T, D\) with T >= 1, got \(3,\)"):
         model(drawn(3))
