@@ -3,6 +3,7 @@
 import gc
 import math
 import os
+import sys
 import zlib
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -61,6 +62,18 @@ def pytest_collection_modifyitems(config, items):
         traced = 1 if item.get_closest_marker("sample") else TRACED if room in MANY_CASES else math.inf
         if cases[test] > traced or str(item.path.relative_to(Path(__file__).parent)) in UNTRACED:
             item.add_marker("no_cover")
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_call(item):
+    """Trace nothing in tests marked with no_cover: in processes of xdist, pytest-cov pauses one of two collectors."""
+    tracer = sys.gettrace()
+    if item.get_closest_marker("no_cover"):
+        sys.settrace(None)
+    try:
+        return (yield)
+    finally:
+        sys.settrace(tracer)
 
 
 def pytest_collection_finish():
