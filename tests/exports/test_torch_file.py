@@ -141,6 +141,29 @@ def test_every_function(torch, tmp_path):
         np.testing.assert_allclose(a.detach().numpy(), b, rtol=2e-6, atol=2e-6, err_msg=str(number))
 
 
+def ends(x, i, m):
+    """Python numbers as operands, and values for which PyTorch's own functions are others."""
+    loss = np.sum(np.heaviside(x, 0.5)) + np.sum(np.logaddexp(x, 0))
+    return (-2.0) ** x, -(2.0**x), (-2) ** np.abs(i), np.sign(x), np.heaviside(x, 0.5), np.cbrt(x), tr.grad(loss, x)
+
+
+def whole(x, i, m):
+    """Functions of bits and of truth values."""
+    return i & 3, i | 1, ~i, 5 ^ i, m & 3, m | 4, m ^ 3, m ^ m, ~m, np.logical_and(i, 2), np.floor(m), np.rint(i)
+
+
+@pytest.mark.parametrize("f", [ends, whole])
+def test_numbers_as_operands_and_values_at_the_ends(torch, tmp_path, f):
+    x = np.array([0, -0.0, 3, -2, np.nan, np.inf, -np.inf])
+    i, m = np.array([0, 1, -1, 2, 5, -6, 7]), np.array([1, 0, 1, 1, 0, 0, 1], bool)
+    code, _ = tr.export(f, tmp_path / "f.py", tr.tensor(x, requires_grad=True), i, m)
+    found = imported(code).load()(*map(torch.tensor, (x, i, m)))
+    with np.errstate(invalid="ignore"):
+        expected = tr.compile(f, executor="numpy")(tr.tensor(x, requires_grad=True), i, m)
+    for number, (a, b) in enumerate(zip(found, expected, strict=True)):
+        np.testing.assert_allclose(a.detach().numpy(), b, rtol=1e-14, err_msg=str(number), strict=True)
+
+
 @pytest.mark.parametrize("dtype", [np.int64, np.int32])
 def test_sequences_of_different_lengths(torch, tmp_path, dtype):
     model = shuffled(tr.SequenceModel("gru", D, H, 2, RNG(0), last=True, bidirectional=True))

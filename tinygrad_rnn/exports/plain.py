@@ -34,8 +34,8 @@ def in_plain_operations(graph: Graph) -> Graph:
 def _rule(call: Call, inputs: Operands, new: Rewriter) -> list[Value] | None:
     compute, truth = call.operator.compute, [value.dtype == _TRUTH for value in call.values()]
     name = call.name if call.name in _PLAIN else full_name(compute)
-    if name not in _PLAIN or (name.startswith("numpy.") and not all(truth)):
-        return None
+    if name not in _PLAIN or (name.startswith("numpy.") and not all([*truth, call.output.dtype == _TRUTH])):
+        return None  # `mask & 3` is a whole number
     named: dict[str, object] = compute.keywords if isinstance(compute, partial) else {}
     return [_PLAIN[name](partial(_made, new), call.output, *inputs, **named)]
 

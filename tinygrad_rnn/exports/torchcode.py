@@ -179,6 +179,11 @@ def _infix(sign: str) -> _Expression:
     return written
 
 
+def _power(to: Writer, call: Call) -> str:
+    a, b = (to.text(part, call.output.dtype) for part in call.inputs)
+    return f"({a}) ** {b}" if a.startswith("-") else f"{a} ** {b}"
+
+
 def _compared(sign: str) -> _Expression:
     return lambda to, call: f" {sign} ".join(map(to.text, call.inputs))
 
@@ -192,13 +197,32 @@ def _function(name: str) -> _Expression:
     return written
 
 
+def _condition(to: Writer, part: object) -> str:
+    """Return an operand that is taken for truth values; a number is an array too."""
+    return to.text(part) if isinstance(part, Value) else f"torch.tensor({bool(part)})"
+
+
 def _truth(name: str) -> _Expression:
-    return lambda to, call: f"{name}({', '.join(map(to.text, call.inputs))})"
+    return lambda to, call: f"{name}({', '.join(_condition(to, part) for part in call.inputs)})"
 
 
 def _where(to: Writer, call: Call) -> str:
-    condition, yes, no = call.inputs
-    return f"torch.where({to.text(condition)}, {', '.join(to.tensor(part, call.output.dtype) for part in (yes, no))})"
+    condition, *branches = call.inputs
+    yes, no = (to.tensor(part, call.output.dtype) for part in branches)
+    return f"torch.where({_condition(to, condition)}, {yes}, {no})"
+
+
+def _sign(to: Writer, call: Call) -> str:  # PyTorch's own is 0 for NaN
+    x = to.tensor(call.inputs[0], call.output.dtype)
+    return f"torch.where({x} == {x}, torch.sign({x}), {x})" if call.output.dtype.kind == "f" else f"torch.sign({x})"
+
+
+def _rounded(name: str) -> _Expression:
+    """Return the writer of a function that leaves whole numbers as they are; PyTorch has it of no truth values."""
+    function = _function(name)
+    return lambda to, call: (
+        function(to, call) if call.output.dtype.kind == "f" else to.tensor(call.inputs[0], call.output.dtype)
+    )
 
 
 def _softplus(to: Writer, call: Call) -> str:  # PyTorch's own is x above 20
@@ -303,13 +327,13 @@ def _backward_order(to: Writer, call: Call) -> str:
     return f"torch.where({t} < {last}, {last} - 1 - {t}, {t})"
 
 
-_INFIX = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "power": "**", "matmul": "@"}
+_INFIX = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "matmul": "@"}
+_INFIX |= {"bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^"}
 _COMPARED = {"less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=", "equal": "==", "not_equal": "!="}
-_SAME = (
-    "sqrt exp tanh floor ceil trunc sign relu sigmoid log sin cos tan sinh cosh log1p expm1 log2 log10 exp2 maximum "
-)
+_SAME = "sqrt exp tanh relu sigmoid log sin cos tan sinh cosh log1p expm1 log2 log10 exp2 maximum "
 _SAME += "minimum hypot fmod logaddexp remainder floor_divide"
-_RENAMED = {"negative": "neg", "rint": "round", "arctan2": "atan2"} | {
+_ROUNDED = {"floor": "floor", "ceil": "ceil", "trunc": "trunc", "rint": "round"}
+_RENAMED = {"negative": "neg", "arctan2": "atan2"} | {
     f"arc{name}": f"a{name}" for name in ("sin", "cos", "tan", "sinh", "cosh", "tanh")
 }
 _TRUTH = "isfinite isnan logical_and logical_or logical_not"
@@ -319,11 +343,15 @@ _KNOWN: dict[str, _Expression] = {
     **{name: _compared(sign) for name, sign in _COMPARED.items()},
     **{name: _function(f"torch.{name}") for name in _SAME.split()},
     **{name: _function(f"torch.{there}") for name, there in _RENAMED.items()},
+    **{name: _rounded(f"torch.{there}") for name, there in _ROUNDED.items()},
     **{name: _truth(f"torch.{name}") for name in _TRUTH.split()},
     **{name: _reduced(f"torch.{name}") for name in ("sum", "mean", "logsumexp")},
     **{name: _reduced(f"torch.a{name}") for name in ("max", "min")},
     **{name: _along(f"torch.{name}") for name in ("cumsum", "cumprod", "prod", "log_softmax")},
     "unstack": _along("torch.unbind"),
+    "power": _power,
+    "invert": lambda to, call: f"~{to.text(call.inputs[0], call.output.dtype)}",
+    "sign": _sign,
     "where": _where,
     "softplus": _softplus,
     "cbrt": _cbrt,
