@@ -46,6 +46,7 @@ ROWS = {
     "`x[ids]`": lambda x: x[np.array([1, 0])],
     "`x[:, ids]`": lambda x: x[:, np.array([2, 0, 0])],
     "`x[rows, columns]`": lambda x: x[np.array([1, 0]), np.array([2, 0])],
+    "`np.pad`, `np.diag`": lambda x: np.pad(x, ((0, 0), (1, 0), (0, 0)))[:, :3] @ np.diag(x[0, 0]),
     "`cross_entropy` and its gradient": loss_and_gradient,
     "`cross_entropy` with smoothing, of ids that are fixed": gradient(
         lambda x: tr.cross_entropy(x, IDS, smoothing=0.1)

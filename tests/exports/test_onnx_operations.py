@@ -122,8 +122,12 @@ def test_no_elements(tmp_path):
 
 def test_gradients_of_slices_and_lookups(tmp_path):
     def f(x, i):
+        rows = np.array([0, 0, 1])
         loss = (
             np.sum(x[1, 1:] ** 2)
+            + np.sum(x[rows, rows + 1] ** 3)
+            + np.sum(np.tanh(x[:, ::-2]))
+            + np.sum(x[None, ..., 0] ** 4)
             + np.sum(np.tanh(np.take(x, i, axis=0)))
             + np.sum(np.take_along_axis(x, i[None], 1) ** 3)
         )
@@ -132,6 +136,24 @@ def test_gradients_of_slices_and_lookups(tmp_path):
     x, i = tr.tensor(np.arange(6.0).reshape(2, 3) / 5, requires_grad=True), np.array([1, 1, 0])
     tr.export(f, tmp_path / "a.onnx", x, i)
     assert_like(ran(tmp_path / "a.onnx", x, i), f(x, i))
+
+
+def test_the_gradient_of_an_index_that_is_an_input_is_refused(tmp_path):
+    x, i = tr.tensor(np.ones((3, 4)), requires_grad=True), np.array([0, 2])
+    with pytest.raises(tr.UnsupportedError, match="ONNX has no gradient of this index"):
+        tr.export(lambda x, i: tr.grad(np.sum(x[i, i] ** 2), x), tmp_path / "a.onnx", x, i)
+
+
+def test_padding_of_arrays_of_any_length(tmp_path):
+    def causal(xs):
+        wide = np.pad(xs, ((0, 0), (2, 0), (0, 0)))
+        lowest = np.pad(xs, ((0, 0), (0, 0), (1, 2)), constant_values=-1.0)
+        return wide[:, :-2] - xs, lowest, np.diag(np.exp(xs[0, 0])), np.pad(xs, ((1, 0), (0, 3), (0, 0)))[:, 2:]
+
+    xs = RNG(0).standard_normal((3, 6, 2)).astype(np.float32)
+    tr.export(causal, tmp_path / "a.onnx", xs[:2, :4], axes={"xs": {0: "N", 1: "T"}})
+    for some in (xs, xs[:1, :3], xs[:2, :4]):
+        assert_like(ran(tmp_path / "a.onnx", some), causal(some))
 
 
 def test_constants_that_depend_on_the_sizes(tmp_path):

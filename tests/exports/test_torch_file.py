@@ -125,7 +125,8 @@ def every_function(x, i, m):
         np.arcsinh(x), np.fmod(x, positive), np.remainder(x, positive), np.logaddexp(x, 0), tr.relu(x), tr.sigmoid(x),
         tr.astype(x, np.float64) / 3, np.linalg.norm(x), np.std(x), x * np.inf > 1, np.isfinite(x), i / 3,
         np.logical_and(x > 0, x < 1), x + np.arange(4.0), tr.linear_scan(x, x), np.flip(x), x[::-2, None, ..., 2:0:-1],
-        x[..., 0:3:-1, :], x[i, ::-1], x[np.array([1, 0])],
+        x[..., 0:3:-1, :], x[i, ::-1], x[np.array([1, 0])], x.T, np.transpose(x) * 2, np.pad(x, (1, 2)),
+        np.pad(x, ((0, 0), (2, 0), (0, 0)), constant_values=-1), np.diag(x[0, 0], 1), np.diag(x[0, :, 0]) @ x[1],
     )
 # fmt: on
 
@@ -162,6 +163,33 @@ def test_numbers_as_operands_and_values_at_the_ends(torch, tmp_path, f):
         expected = tr.compile(f, executor="numpy")(tr.tensor(x, requires_grad=True), i, m)
     for number, (a, b) in enumerate(zip(found, expected, strict=True)):
         np.testing.assert_allclose(a.detach().numpy(), b, rtol=1e-14, err_msg=str(number), strict=True)
+
+
+def test_gradients_of_indices(torch, tmp_path):
+    def f(x):
+        rows = np.array([[0, 2, 0], [1, 1, 2]])
+        loss = (
+            np.sum(x[1, 1:] ** 2)
+            + np.sum(np.tanh(x[::2, ::-1]))
+            + np.sum(x[rows, rows - 1] ** 3)
+            + np.sum(x[None, ..., 0] ** 4)
+        )
+        return tr.grad(loss, x)
+
+    x = tr.tensor(RNG(0).standard_normal((3, 4)), requires_grad=True)
+    code, _ = tr.export(f, tmp_path / "f.py", x)
+    np.testing.assert_allclose(imported(code).load()(torch.tensor(x.data)).numpy(), f(x), rtol=1e-12)
+
+
+def test_the_gradient_of_an_index_that_is_an_input_is_refused(tmp_path):
+    def f(x, i):
+        return tr.grad(np.sum(x[i, i] ** 2), x)
+
+    x = tr.tensor(np.ones((3, 4)), requires_grad=True)
+    with pytest.raises(
+        tr.UnsupportedError, match="PyTorch's code has the gradient of an index only where the index is"
+    ):
+        tr.export(f, tmp_path / "f.py", x, np.array([0, 2]))
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.int32])

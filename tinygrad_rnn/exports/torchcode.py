@@ -14,6 +14,7 @@ from numpy.typing import DTypeLike
 from ..compiler.ir.graph import Body, Call, Graph, Value
 from ..engine.tape import Array
 from ..errors import UnsupportedError
+from .around import bounds, places
 from .checks import BACKWARD_ORDER, CHECK_OF_IDS, CHECK_OF_LENGTHS, full_name
 
 INDENT = "    "
@@ -320,6 +321,26 @@ def _take_along(to: Writer, call: Call) -> str:
     return f"torch.take_along_dim({to.text(call.inputs[0])}, {indices}, dim={int(call.attrs['axis'])})"
 
 
+def _scatter(to: Writer, call: Call) -> str:
+    """Write zeros around an array; where there are some between its elements, by the place of each in one axis."""
+    index, shape, x = call.attrs["index"], call.output.shape, to.tensor(call.inputs[0], call.output.dtype)
+    parts = [*index] if isinstance(index, tuple) else [index]
+    parts += [slice(None)] * (len(shape) - len(parts))
+    around = [bounds(part, length) for part, length in zip(parts, shape, strict=False)]
+    if len(parts) == len(shape) and None not in around:
+        gone = "".join(f".unsqueeze({axis})" for axis, part in enumerate(parts) if isinstance(part, int))
+        return f"nn.functional.pad({x}{gone}, {tuple(n for pair in reversed(around) for n in pair or ())})"
+    zeros = f"torch.zeros({call.output.size}, dtype={dtype_of(call.output.dtype)})"
+    chosen = to.index(places(index, shape, "PyTorch's code"))
+    return f"{zeros}.index_add(0, {chosen}, {x}.reshape(-1)).reshape({shape})"
+
+
+def _transpose(to: Writer, call: Call) -> str:
+    axes = call.attrs["axes"]
+    order = tuple(map(int, range(call.output.ndim)[::-1] if axes is None else axes))
+    return f"torch.permute({to.text(call.inputs[0])}, {order})"
+
+
 def _backward_order(to: Writer, call: Call) -> str:
     """Write the steps (N, T, 1) of each sequence, reversed within its own length; see `nn.unroll.backward_order`."""
     last = f"{to.text(call.inputs[0], call.output.dtype)}[:, None, None]"
@@ -357,12 +378,13 @@ _KNOWN: dict[str, _Expression] = {
     "cbrt": _cbrt,
     "astype": lambda to, call: f"{to.text(call.inputs[0])}.to({dtype_of(call.output.dtype)})",
     "reshape": _shaped("torch.reshape", "shape"),
-    "transpose": _shaped("torch.permute", "axes"),
+    "transpose": _transpose,
     "broadcast_to": _shaped("torch.broadcast_to", "shape"),
     "concatenate": _joined("torch.cat"),
     "stack": _joined("torch.stack"),
     "split": _split,
     "getitem": _getitem,
+    "scatter": _scatter,
     "take": _take,
     "take_along": _take_along,
 }

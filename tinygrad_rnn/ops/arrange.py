@@ -185,8 +185,9 @@ def pad(array: Operand, pad_width: PadWidth, mode: str = "constant", *, constant
         made = _scatter(array, inside, whole)
         if not np.any(constant_values):
             return made
-        zeros = np.zeros(shape, made.dtype)
-        return add(made, np.pad(zeros, widths, constant_values=constant_values))
+        along = [length if any(pair) else 1 for length, pair in zip(shape, widths, strict=True)]
+        border = np.pad(np.zeros(along, made.dtype), widths, constant_values=constant_values)
+        return add(made, border)  # axes without padding are broadcast
     if mode not in _BY_PLACE:
         raise UnsupportedError(f"pad: mode must be one of {('constant', *_BY_PLACE)}, got {mode!r}")
     for axis, pair in enumerate(widths):

@@ -39,6 +39,22 @@ class Extent:
 Length: TypeAlias = int | Extent
 """A length of an axis, or another integer of a graph."""
 
+
+def apart(one: Length, other: Length) -> int | None:
+    """Return the difference of two lengths, if it is the same at all sizes.
+
+    >>> apart(Extent(((("T",), 1), ((), 2))), Extent(((("T",), 1),))), apart(3, Extent(((("T",), 1),)))
+    (2, None)
+    """
+    (first, number), (second, less) = map(_taken_apart, (one, other))
+    return number - less if first == second else None
+
+
+def _taken_apart(length: Length) -> tuple[dict[tuple[str, ...], int], int]:
+    terms = {(): length} if isinstance(length, int) else dict(length.terms)
+    return {names: factor for names, factor in terms.items() if names}, terms.get((), 0)
+
+
 Lengths: TypeAlias = tuple[Length, ...]
 """The shape of an array."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import cast
 
@@ -9,7 +10,9 @@ import numpy as np
 
 from ...compiler.ir.graph import Call, Value
 from ...errors import UnsupportedError
+from ..around import bounds, places
 from .arrange import first_operand
+from .extents import Length, Lengths, apart
 from .scope import Scope, Writer
 
 _INTEGERS = np.dtype(np.int64)
@@ -84,36 +87,45 @@ def _cross_entropy_back(to: Scope, call: Call) -> list[str]:
 
 
 def _scatter(to: Scope, call: Call) -> list[str]:
-    """Write the gradient of x[i:j]: zeros around it."""
+    """Write zeros around an array; where there are some between its elements, by the place of each in one axis."""
     name, _ = first_operand(to, call)
     index = to.book.sized.attributes(call)["index"]
     parts = [*index] if isinstance(index, tuple) else [index]
     shape = to.shape(call.output)
-    before, after, gone = [], [], []
-    for axis, length in enumerate(shape):
-        part = parts[axis] if axis < len(parts) else slice(None)
-        if not isinstance(length, int) and part != slice(None):
-            part = None
-        bounds = _bounds(part, length) if isinstance(length, int) else (0, 0)
-        if bounds is None or part is None or part is Ellipsis:
-            raise UnsupportedError("export: ONNX has no gradient of this index; use slices of step 1, and integers")
-        if isinstance(part, int):
-            gone.append(axis)
-        before.append(bounds[0])
-        after.append(bounds[1])
+    parts += [slice(None)] * (len(shape) - len(parts))
+    around = [_around(part, length) for part, length in zip(parts, shape, strict=False)]
+    if len(parts) != len(shape) or None in around:
+        return _put(to, call, name, index, shape)
+    gone = [axis for axis, part in enumerate(parts) if isinstance(part, int)]
     if gone:
         name = to.node("Unsqueeze", name, to.integers(gone))
+    before, after = zip(*(pair for pair in around if pair is not None), strict=True)
     return [to.node("Pad", name, to.integers([*before, *after]), to.constant(0, call.output.dtype))]
 
 
-def _bounds(part: object, length: int) -> tuple[int, int] | None:
-    """Return how many zeros come before and after a part of an axis; None if they lie between."""
-    if isinstance(part, int):
-        return part % length, length - 1 - part % length
-    if not isinstance(part, slice):
+def _around(part: object, length: Length) -> tuple[int, int] | None:
+    """Return how many zeros come before and after a part of an axis, which may have any length."""
+    if isinstance(length, int):
+        return bounds(part, length)
+    if not isinstance(part, slice) or part.step not in (None, 1):
         return None
-    start, stop, step = part.indices(length)
-    return (start, length - stop) if step == 1 and start <= stop else None
+    start, after = part.start or 0, apart(length, length if part.stop is None else part.stop)
+    return (start, after) if isinstance(start, int) and start >= 0 and after is not None else None
+
+
+def _put(to: Scope, call: Call, name: str, index: object, shape: Lengths) -> list[str]:
+    fixed = [length for length in shape if isinstance(length, int)]
+    arrays = [to.array(part) for part in (index if isinstance(index, tuple) else ()) if isinstance(part, Value)]
+    if len(fixed) != len(shape) or any(array is None for array in arrays):
+        raise UnsupportedError(
+            "export: ONNX has no gradient of this index where its array may have any length; use slices of step 1, and "
+            "integers, or give axes= without this size, so that it is fixed"
+        )
+    chosen = places(index, fixed, "ONNX")
+    zeros = to.book.array(np.zeros(math.prod(fixed), call.output.dtype), "zeros")
+    flat = to.node("Reshape", name, to.integers([-1]))
+    put = to.node("ScatterElements", zeros, to.book.array(chosen, "places"), flat, axis=0, reduction="add")
+    return [to.node("Reshape", put, to.integers(fixed))]
 
 
 def keywords(call: Call) -> dict[str, object]:
