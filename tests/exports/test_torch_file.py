@@ -9,7 +9,7 @@ from c_programs import LeakyCell
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.config import TrainConfig
-from tinygrad_rnn.exports.torchcode import Names
+from tinygrad_rnn.exports.torchnames import Names
 from tinygrad_rnn.training import SavedModel, make_model
 
 pytest.importorskip("safetensors")

@@ -2,60 +2,20 @@
 
 from __future__ import annotations
 
-import builtins
-import keyword
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from ..compiler.ir.graph import Body, Call, Graph, Value
 from ..engine.tape import Array
 from ..errors import UnsupportedError
 from .around import bounds, places
 from .checks import BACKWARD_ORDER, CHECK_OF_IDS, CHECK_OF_LENGTHS, full_name
+from .torchnames import Names, dtype_of
 
 INDENT = "    "
-
-
-def dtype_of(dtype: DTypeLike) -> str:
-    """Return the name of a dtype in PyTorch.
-
-    >>> dtype_of(np.float32), dtype_of(bool)
-    ('torch.float32', 'torch.bool')
-    """
-    return f"torch.{np.dtype(dtype).name}"
-
-
-class Names:
-    """Identifiers for names that users chose: no two the same, no keyword, and none that the code uses itself.
-
-    >>> names = Names(["self"])
-    >>> [names.new(name) for name in ("layers.0.Wx", "layers_0_Wx", '";drop', "int", "self", "2", "")]
-    ['layers_0_Wx', 'layers_0_Wx_2', 'drop', 'int_2', 'self_2', 'x2', 'x']
-    """
-
-    def __init__(self, reserved: Sequence[str] = ()) -> None:
-        self._taken = {*reserved, *keyword.kwlist, *dir(builtins), "torch", "nn", "t"}
-        self._count = 0
-
-    def new(self, name: str) -> str:
-        """Return an identifier that was not returned before, as near to a name as can be."""
-        base = re.sub(r"[^0-9a-zA-Z_]+", "_", name).strip("_")
-        base = f"x{base}" if not base or base[0].isdigit() else base
-        found, count = base, 1
-        while found in self._taken:
-            count += 1
-            found = f"{base}_{count}"
-        self._taken.add(found)
-        return found
-
-    def result(self) -> str:
-        """Return an identifier for the result of a call."""
-        self._count += 1
-        return self.new(f"v{self._count}")
 
 
 class Writer:
@@ -279,6 +239,10 @@ def _shaped(name: str, attribute: str) -> _Expression:
     return lambda to, call: f"{name}({to.text(call.inputs[0])}, {numbers(call)})"
 
 
+def _order(call: Call) -> tuple[int, ...]:
+    return tuple(map(int, call.attrs["axes"] or range(call.output.ndim)[::-1]))
+
+
 def _split(to: Writer, call: Call) -> str:
     where = call.attrs["indices_or_sections"]
     sections = int(where) if np.ndim(where) == 0 else _numbers("indices_or_sections")(call)
@@ -335,12 +299,6 @@ def _scatter(to: Writer, call: Call) -> str:
     return f"{zeros}.index_add(0, {chosen}, {x}.reshape(-1)).reshape({shape})"
 
 
-def _transpose(to: Writer, call: Call) -> str:
-    axes = call.attrs["axes"]
-    order = tuple(map(int, range(call.output.ndim)[::-1] if axes is None else axes))
-    return f"torch.permute({to.text(call.inputs[0])}, {order})"
-
-
 def _backward_order(to: Writer, call: Call) -> str:
     """Write the steps (N, T, 1) of each sequence, reversed within its own length; see `nn.unroll.backward_order`."""
     last = f"{to.text(call.inputs[0], call.output.dtype)}[:, None, None]"
@@ -378,7 +336,7 @@ _KNOWN: dict[str, _Expression] = {
     "cbrt": _cbrt,
     "astype": lambda to, call: f"{to.text(call.inputs[0])}.to({dtype_of(call.output.dtype)})",
     "reshape": _shaped("torch.reshape", "shape"),
-    "transpose": _transpose,
+    "transpose": lambda to, call: f"torch.permute({to.text(call.inputs[0])}, {_order(call)})",
     "broadcast_to": _shaped("torch.broadcast_to", "shape"),
     "concatenate": _joined("torch.cat"),
     "stack": _joined("torch.stack"),

@@ -20,7 +20,8 @@ from ..training.files.safetensors import packed
 from .program import Program, program_of
 from .source import Source
 from .torch import to_torch
-from .torchcode import INDENT, Names, Writer, dtype_of
+from .torchcode import INDENT, Writer
+from .torchnames import Names, dtype_of
 
 _KINDS = {RNNCell: "RNN", LSTMCell: "LSTM", GRUCell: "GRU"}
 
