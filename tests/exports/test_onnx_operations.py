@@ -102,6 +102,25 @@ def test_functions_that_onnx_runtime_has_in_float32_alone(tmp_path):
         np.testing.assert_allclose(got, wanted, rtol=1e-13)
 
 
+def at_the_ends(x, y):
+    log_space = np.logaddexp(x, y), np.logaddexp(x, x), np.log1p(np.abs(x)), np.hypot(x, y), np.hypot(x, 0)
+    inverse = np.arcsinh(x), np.arccosh(x), np.arctanh(x), np.sinh(x)
+    return [*log_space, *inverse, np.remainder(x, y), np.remainder(2.0, x), np.floor_divide(x, y), 2.0 // x]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_values_at_the_ends_and_whole_quotients(tmp_path, dtype):
+    """Squares may be no number where the result is one, and a rounded quotient may be a whole number too many."""
+    large = 1e30 if dtype == np.float32 else 1e200
+    x = np.array([np.inf, -np.inf, large, -large, 0.1, 0.7, 1, -6, 0, 3, -3, np.nan], dtype)
+    y = np.array([np.inf, -np.inf, 1, large, -0.3, 0.1, 0.1, 0.1, 0, -np.inf, 2, 1], dtype)
+    tr.export(at_the_ends, tmp_path / "a.onnx", x, y)
+    with np.errstate(all="ignore"):
+        for number, (got, wanted) in enumerate(zip(ran(tmp_path / "a.onnx", x, y), at_the_ends(x, y), strict=True)):
+            tolerance = 20 * np.finfo(dtype).eps
+            np.testing.assert_allclose(got, wanted, rtol=tolerance, atol=tolerance / 10, err_msg=str(number))
+
+
 def test_what_goes_along_an_axis(tmp_path):
     def f(x):
         many = np.cumprod(x, axis=1), np.cumsum(x, axis=0), tr.linear_scan(x[0], x[0], axis=-1), np.full_like(x, 2.5)

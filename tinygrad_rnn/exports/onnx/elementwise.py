@@ -113,8 +113,10 @@ def _log1p(to: Scope, dtype: DType, x: str) -> str:
     """Write log(1 + x) to full precision: with u = 1 + x rounded it is log(u) * x / (u - 1). Source: Kahan."""
     one = to.constant(1, dtype)
     u = to.node("Add", x, one)
-    ratio = to.node("Mul", to.node("Log", u), to.node("Div", x, to.node("Sub", u, one)))
-    return to.node("Where", to.node("Equal", u, one), x, ratio)
+    log = to.node("Log", u)
+    ratio = to.node("Mul", log, to.node("Div", x, to.node("Sub", u, one)))
+    large = to.node("Where", to.node("Equal", u, x), log, ratio)  # infinity is one of those
+    return to.node("Where", to.node("Equal", u, one), x, large)
 
 
 def _expm1(to: Scope, dtype: DType, x: str) -> str:
@@ -141,24 +143,42 @@ def _cbrt(to: Scope, dtype: DType, x: str) -> str:
 
 
 def _hypot(to: Scope, dtype: DType, a: str, b: str) -> str:
-    return to.node("Sqrt", to.node("Add", to.node("Mul", a, a), to.node("Mul", b, b)))
+    """Write m * sqrt(1 + (n / m)^2) with m and n the larger and the smaller magnitude: m^2 may be no number."""
+    one, magnitudes = to.constant(1, dtype), [to.node("Abs", a), to.node("Abs", b)]
+    m, n = to.node("Max", *magnitudes), to.node("Min", *magnitudes)
+    ratio = to.node("Where", to.node("Equal", m, n), one, to.node("Div", n, m))
+    return to.node("Mul", m, to.node("Sqrt", to.node("Add", one, to.node("Mul", ratio, ratio))))
 
 
 def _logaddexp(to: Scope, dtype: DType, a: str, b: str) -> str:
     apart = to.node("Neg", to.node("Abs", to.node("Sub", a, b)))
+    apart = to.node("Where", to.node("Equal", a, b), to.constant(0, dtype), apart)  # of two infinities too
     return to.node("Add", to.node("Max", a, b), _log1p(to, dtype, to.node("Exp", apart)))
 
 
+def _divided(to: Scope, dtype: DType, a: str, b: str) -> tuple[str, str, str]:
+    """Write what a quotient towards 0 leaves, whether its sign is not that of b, and the quotient of the rest."""
+    zero, left = to.constant(0, dtype), to.node("Mod", a, b, fmod=1)
+    signs = to.node("Xor", to.node("Less", left, zero), to.node("Less", b, zero))
+    other = to.node("And", to.node("Not", to.node("Equal", left, zero)), signs)
+    return left, other, to.node("Div", to.node("Sub", a, left), b)
+
+
 def _floor_divide(to: Scope, dtype: DType, a: str, b: str) -> str:
+    """Write the floor of the exact quotient, as NumPy does: the floor of a rounded one may be 1 more."""
     if dtype.kind != "f":
         raise UnsupportedError("export: ONNX divides integers towards 0; convert the operands of // to float32 first")
-    return to.node("Floor", to.node("Div", a, b))
+    _, other, quotient = _divided(to, dtype, a, b)
+    less = to.node("Where", other, to.constant(1, dtype), to.constant(0, dtype))
+    whole = to.node("Sub", to.node("Round", quotient), less)
+    return to.node("Where", to.node("Equal", b, to.constant(0, dtype)), to.node("Div", a, b), whole)
 
 
 def _remainder(to: Scope, dtype: DType, a: str, b: str) -> str:
     if dtype.kind != "f":
         return to.node("Mod", a, b)
-    return to.node("Sub", a, to.node("Mul", to.node("Floor", to.node("Div", a, b)), b))
+    left, other, _ = _divided(to, dtype, a, b)
+    return to.node("Where", other, to.node("Add", left, b), left)
 
 
 def _fmod(to: Scope, dtype: DType, a: str, b: str) -> str:
@@ -176,7 +196,9 @@ def _softplus(to: Scope, dtype: DType, x: str) -> str:
 def _sinh(to: Scope, dtype: DType, x: str) -> str:
     """Write (u + u / (u + 1)) / 2 with u = exp(|x|) - 1, and the sign of x."""
     u = _expm1(to, dtype, to.node("Abs", x))
-    both = to.node("Add", u, to.node("Div", u, to.node("Add", u, to.constant(1, dtype))))
+    one = to.constant(1, dtype)
+    ratio = to.node("Div", u, to.node("Add", u, one))
+    both = to.node("Add", u, to.node("Where", to.node("Greater", u, to.constant(1e18, dtype)), one, ratio))
     return to.node("Mul", to.node("Sign", x), to.node("Mul", both, to.constant(0.5, dtype)))
 
 
@@ -186,18 +208,23 @@ def _cosh(to: Scope, dtype: DType, x: str) -> str:
 
 
 def _arcsinh(to: Scope, dtype: DType, x: str) -> str:
-    """Write log(1 + |x| + x^2 / (1 + sqrt(x^2 + 1))), and the sign of x."""
-    one, square = to.constant(1, dtype), to.node("Mul", x, x)
+    """Write log(1 + |x| + x^2 / (1 + sqrt(x^2 + 1))), log(2 |x|) where x^2 may be no number, and the sign of x."""
+    one, square, size = to.constant(1, dtype), to.node("Mul", x, x), to.node("Abs", x)
     root = to.node("Sqrt", to.node("Add", square, one))
-    less = to.node("Add", to.node("Abs", x), to.node("Div", square, to.node("Add", root, one)))
-    return to.node("Mul", to.node("Sign", x), _log1p(to, dtype, less))
+    less = to.node("Add", size, to.node("Div", square, to.node("Add", root, one)))
+    return to.node("Mul", to.node("Sign", x), _or_log_of_twice(to, dtype, size, _log1p(to, dtype, less)))
+
+
+def _or_log_of_twice(to: Scope, dtype: DType, x: str, inverse: str) -> str:
+    twice = to.node("Add", to.node("Log", x), to.constant(math.log(2), dtype))
+    return to.node("Where", to.node("Greater", x, to.constant(1e9, dtype)), twice, inverse)
 
 
 def _arccosh(to: Scope, dtype: DType, x: str) -> str:
-    """Write log(1 + t + sqrt(2 t + t^2)) with t = x - 1."""
+    """Write log(1 + t + sqrt(2 t + t^2)) with t = x - 1, and log(2 x) where t^2 may be no number."""
     t = to.node("Sub", x, to.constant(1, dtype))
-    root = to.node("Sqrt", to.node("Mul", t, to.node("Add", t, to.constant(2, dtype))))
-    return _log1p(to, dtype, to.node("Add", t, root))
+    root = to.node("Mul", to.node("Sqrt", t), to.node("Sqrt", to.node("Add", t, to.constant(2, dtype))))
+    return _or_log_of_twice(to, dtype, x, _log1p(to, dtype, to.node("Add", t, root)))
 
 
 def _arctanh(to: Scope, dtype: DType, x: str) -> str:
