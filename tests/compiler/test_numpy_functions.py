@@ -60,3 +60,18 @@ def test_answers_whose_length_depends_on_values_are_refused(function):
 
 def test_shapes_may_depend_on_shapes():
     assert_replays(lambda x: x[np.tril_indices_from(x)], (np.arange(9.0).reshape(3, 3),), (np.ones((3, 3)),))
+
+
+def of_whole_numbers(i, m):
+    """Operators and functions of whole numbers and truth values; arrays stay arrays in eager code."""
+    bits = i << 2, i >> 1, 2 << i % 3, 64 >> i % 3, i & 3, 3 | i, i ^ 5, ~i
+    return *bits, np.round(i, -1), i.round(-2), np.round(i, 1), np.square(m), np.square(i), np.reciprocal(i), m & 3
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int32", "int8", "uint8"])
+def test_whole_numbers_and_truth_values(dtype):
+    i = np.array([1, 2, 3, 15, 25, 34, 100]).astype(dtype)
+    calls = [(i, i > 3), (i[::-1], i < 3)]
+    assert_replays(of_whole_numbers, *calls)
+    for wanted, found in zip(of_whole_numbers(*calls[0]), of_whole_numbers(*map(tr.tensor, calls[0])), strict=True):
+        np.testing.assert_array_equal(np.asarray(found), wanted, strict=True)

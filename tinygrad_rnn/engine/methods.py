@@ -1,4 +1,4 @@
-"""Operators and methods of a Tensor: each is its NumPy function, found in the table.
+"""NumPy's protocols and methods of a Tensor: each method is its NumPy function, found in the table, as operators are.
 
 An operator of a Tensor *is* its NumPy function: `x + y` and `np.add(x, y)` both go through one table from NumPy
 functions to the primitives that implement them (`implements`). NumPy's own protocols lead there too, so `np.tanh(x)`
@@ -9,7 +9,6 @@ gradient.
 from __future__ import annotations
 
 import inspect
-import operator
 from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, Self, SupportsIndex, TypeAlias
 
@@ -17,14 +16,15 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..errors import DTypeError, UnsupportedError
+from .operators import ArrayOperators
 from .table import TABLE, Function, unsupported
 from .tape import Array
-from .types import Axis, Index, Numbers
+from .types import Axis, Numbers
 
 SortKind: TypeAlias = Literal["quicksort", "mergesort", "heapsort", "stable"]
 
 
-class ArrayMethods:
+class ArrayMethods(ArrayOperators):
     """The operators and methods that a Tensor has in common with arrays."""
 
     __slots__ = ()
@@ -63,121 +63,6 @@ class ArrayMethods:
                 raise
             known = ", ".join(name for name in inspect.signature(implementation).parameters if name != "out")
             raise UnsupportedError(f"{_in_words(func)} on Tensors: {error}; it takes {known}") from error
-
-    # -- operators: each is its NumPy function ----------------------------------------------------------------------
-
-    def __add__(self, other: Self | Numbers) -> Self:
-        return TABLE[np.add](self, other)
-
-    def __radd__(self, other: Self | Numbers) -> Self:
-        return TABLE[np.add](other, self)
-
-    def __sub__(self, other: Self | Numbers) -> Self:
-        return TABLE[np.subtract](self, other)
-
-    def __rsub__(self, other: Self | Numbers) -> Self:
-        return TABLE[np.subtract](other, self)
-
-    def __mul__(self, other: Self | Numbers) -> Self:
-        return TABLE[np.multiply](self, other)
-
-    def __rmul__(self, other: Self | Numbers) -> Self:
-        return TABLE[np.multiply](other, self)
-
-    def __truediv__(self, other: Self | Numbers) -> Self:
-        return TABLE[np.divide](self, other)
-
-    def __rtruediv__(self, other: Self | Numbers) -> Self:
-        return TABLE[np.divide](other, self)
-
-    def __floordiv__(self, other: Self | Numbers) -> Self:
-        return TABLE[np.floor_divide](self, other)
-
-    def __rfloordiv__(self, other: Self | Numbers) -> Self:
-        return TABLE[np.floor_divide](other, self)
-
-    def __mod__(self, other: Self | Numbers) -> Self:
-        return TABLE[np.remainder](self, other)
-
-    def __rmod__(self, other: Self | Numbers) -> Self:
-        return TABLE[np.remainder](other, self)
-
-    def __divmod__(self, other: Self | Numbers) -> tuple[Self, Self]:
-        return TABLE[np.divmod](self, other)
-
-    def __rdivmod__(self, other: Self | Numbers) -> tuple[Self, Self]:
-        return TABLE[np.divmod](other, self)
-
-    def __pow__(self, other: Self | Numbers) -> Self:
-        return TABLE[np.power](self, other)
-
-    def __rpow__(self, other: Self | Numbers) -> Self:
-        return TABLE[np.power](other, self)
-
-    def __matmul__(self, other: Self | Numbers) -> Self:
-        return TABLE[np.matmul](self, other)
-
-    def __rmatmul__(self, other: Self | Numbers) -> Self:
-        return TABLE[np.matmul](other, self)
-
-    def __neg__(self) -> Self:
-        return TABLE[np.negative](self)
-
-    def __pos__(self) -> Self:
-        return self
-
-    def __abs__(self) -> Self:
-        return TABLE[np.absolute](self)
-
-    def __getitem__(self, key: Index) -> Self:
-        return TABLE[operator.getitem](self, key)
-
-    # Comparisons are piecewise constant: they give plain boolean arrays.
-    def __lt__(self, other: Self | Numbers) -> Array:
-        return TABLE[np.less](self, other)
-
-    def __le__(self, other: Self | Numbers) -> Array:
-        return TABLE[np.less_equal](self, other)
-
-    def __gt__(self, other: Self | Numbers) -> Array:
-        return TABLE[np.greater](self, other)
-
-    def __ge__(self, other: Self | Numbers) -> Array:
-        return TABLE[np.greater_equal](self, other)
-
-    def __eq__(self, other: object) -> Array:  # type: ignore[override]  # elementwise, as in NumPy
-        if isinstance(other, str | bytes):
-            return TABLE[np.zeros_like](self, dtype=bool)  # no number is a text
-        return TABLE[np.equal](self, other)
-
-    def __ne__(self, other: object) -> Array:  # type: ignore[override]
-        if isinstance(other, str | bytes):
-            return TABLE[np.ones_like](self, dtype=bool)
-        return TABLE[np.not_equal](self, other)
-
-    __hash__ = object.__hash__
-
-    # Masks are arrays; in a compiled function they are Tensors, and are joined as arrays are.
-    def __and__(self, other: Self | Numbers) -> Array:
-        return TABLE[np.bitwise_and](self, other)
-
-    def __rand__(self, other: Self | Numbers) -> Array:
-        return TABLE[np.bitwise_and](other, self)
-
-    def __or__(self, other: Self | Numbers) -> Array:
-        return TABLE[np.bitwise_or](self, other)
-
-    def __ror__(self, other: Self | Numbers) -> Array:
-        return TABLE[np.bitwise_or](other, self)
-
-    def __xor__(self, other: Self | Numbers) -> Array:
-        return TABLE[np.bitwise_xor](self, other)
-
-    def __rxor__(self, other: Self | Numbers) -> Array:
-        return TABLE[np.bitwise_xor](other, self)
-
-    def __invert__(self) -> Array:
-        return TABLE[np.invert](self)
 
     # -- methods: NumPy's own, with its arguments in its order -------------------------------------------------------
 

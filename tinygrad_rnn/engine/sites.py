@@ -10,7 +10,8 @@ from typing import TypeAlias
 
 # Frames of these modules are the engine's own; the first one outside is the line that the user wrote.
 _ENGINE = frozenset(
-    f"{__package__}.{name}" for name in ("conversions", "methods", "operands", "primitive", "tape", "tensor", "tree")
+    f"{__package__}.{name}"
+    for name in ("conversions", "methods", "operands", "operators", "primitive", "tape", "tensor", "tree")
 )
 _ENGINE_OPS = f"{__package__.rpartition('.')[0]}.ops"
 

@@ -1,6 +1,7 @@
 """Tensor: an array and its node in the recorded graph.
 
-Its operators and array methods are in `methods`, its conversions to numbers, text and arrays in `conversions`.
+Its operators are in `operators`, its array methods in `methods`, its conversions to numbers, text and arrays in
+`conversions`.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..engine.arrays import delivered
-from ..engine.operands import as_value
+from ..engine.operands import as_value, without_gradient
 from ..engine.primitive import Cotangents, primitive
 from ..engine.signatures import unary
 from ..engine.tape import Array, context
@@ -286,14 +286,16 @@ def _is_step(z: Array) -> bool:
 
 @unary(np.square)
 def square(x: Operand) -> Value:
-    """Return x * x."""
-    return multiply(x, x)
+    """Return x * x, of truth values as numbers."""
+    x = as_value(x)
+    return multiply(x, astype(x, np.int8) if x.dtype == bool else x)
 
 
 @unary(np.reciprocal)
 def reciprocal(x: Operand) -> Value:
-    """Return 1 / x."""
-    return divide(1, x)
+    """Return 1 / x, of whole numbers without a remainder, as NumPy does."""
+    x = as_value(x)
+    return divide(1, x) if x.dtype.kind in "fc" else without_gradient("reciprocal", np.reciprocal, x)
 
 
 @unary(np.clip)
