@@ -202,10 +202,10 @@ BUDGET = {
     "data": 2978,
     "handwritten": 2210,
     "testing": 3600,
-    "compiler": 12789,
+    "compiler": 12808,
     "truncation": 2513,
     "credit": 3681,
-    "exports": 9500,
+    "exports": 9620,
     "course": 4000,
     "parallel": 1060,
 }

@@ -38,15 +38,18 @@ ROWS = {
     "complex numbers": lambda x: np.abs(x * 1j),
     "`np.sort`": np.sort,
     "`np.argmax`": lambda x: np.argmax(x, axis=-1),
+    "`np.any`, `np.all`, `np.round`": lambda x: (np.any(x > 0, axis=1), np.all(x > 0), np.round(x, 1)),
     "`np.cumsum`": lambda x: np.cumsum(x, axis=1),
     "sums over an axis in the middle": lambda x: np.sum(x, axis=1),
     "gradients of `np.max` over an axis": gradient(lambda x: np.max(x, axis=-1)),
+    "arithmetic of whole numbers": (lambda x, ids: (ids * 2 // 3, (ids == 1) * x[..., 0]), IDS),
     "`np.arctan2`": lambda x: np.arctan2(x, 2.0),
     "`x[::-1]`": lambda x: x[::-1],
     "`x[ids]`": lambda x: x[np.array([1, 0])],
     "`x[:, ids]`": lambda x: x[:, np.array([2, 0, 0])],
     "`x[rows, columns]`": lambda x: x[np.array([1, 0]), np.array([2, 0])],
     "`np.pad`, `np.diag`": lambda x: np.pad(x, ((0, 0), (1, 0), (0, 0)))[:, :3] @ np.diag(x[0, 0]),
+    "`np.take_along_axis`": (lambda x, ids: np.take_along_axis(x, ids[..., None], axis=2), IDS),
     "`cross_entropy` and its gradient": loss_and_gradient,
     "`cross_entropy` with smoothing, of ids that are fixed": gradient(
         lambda x: tr.cross_entropy(x, IDS, smoothing=0.1)

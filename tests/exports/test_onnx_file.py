@@ -156,7 +156,6 @@ def draws(x):
 
 
 REFUSED = {
-    "whole numbers, divided": (lambda x: np.astype(x, int) // 3, {}, tr.UnsupportedError, "divides integers towards 0"),
     "less than nothing": (lambda x: -np.astype(x, np.uint8), {}, tr.UnsupportedError, "not valid in ONNX.*Neg"),
     "a mask of two axes": (lambda x: x[np.ones((4, 3), bool)], {}, tr.UnsupportedError, "a mask of several axes"),
     "an index of all kinds": (lambda x: x[None][0, [0, 1], 1], {}, tr.UnsupportedError, "an array and an integer"),

@@ -339,7 +339,7 @@ def test_the_command(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("function", "error", "message"),
     [
-        (lambda x: np.sort(x), tr.UnsupportedError, "wasm cannot compute argsort, take_along as it is used here"),
+        (lambda x: np.sort(x), tr.UnsupportedError, "wasm cannot compute argsort as it is used here"),
         (lambda x: tr.astype(x, np.float16), tr.UnsupportedError, "y is of float16: convert it"),
     ],
 )

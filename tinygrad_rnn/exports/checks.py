@@ -6,6 +6,9 @@ from __future__ import annotations
 
 from functools import partial
 
+from ..compiler.ir.graph import Call
+from ..compiler.plans.instructions import Instruction
+
 COPIES = frozenset(
     {
         "tinygrad_rnn.ops.index._checked_ids",
@@ -34,3 +37,11 @@ def full_name(compute: object) -> str:
     while isinstance(compute, partial):
         compute = compute.func
     return f"{getattr(compute, '__module__', '')}.{getattr(compute, '__qualname__', '')}"
+
+
+def setting(call: Call | Instruction, place: int, name: str) -> object:
+    """Return an argument of the function that a call computes, given at a place or by name; None if it is not."""
+    if len(call.inputs) > place:
+        return call.inputs[place]
+    compute = call.operator.compute
+    return compute.keywords.get(name) if isinstance(compute, partial) else None

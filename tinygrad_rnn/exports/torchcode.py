@@ -12,7 +12,7 @@ from ..compiler.ir.graph import Body, Call, Graph, Value
 from ..engine.tape import Array
 from ..errors import UnsupportedError
 from .around import bounds, places
-from .checks import BACKWARD_ORDER, CHECK_OF_IDS, CHECK_OF_LENGTHS, full_name
+from .checks import BACKWARD_ORDER, CHECK_OF_IDS, CHECK_OF_LENGTHS, full_name, setting
 from .torchnames import Names, dtype_of
 
 INDENT = "    "
@@ -306,6 +306,14 @@ def _backward_order(to: Writer, call: Call) -> str:
     return f"torch.where({t} < {last}, {last} - 1 - {t}, {t})"
 
 
+def _position(name: str) -> _Expression:
+    def written(to: Writer, call: Call) -> str:
+        axis, keep = setting(call, 1, "axis"), bool(setting(call, 3, "keepdims"))
+        return f"{name}({to.text(call.inputs[0])}, dim={axis}, keepdim={keep})"
+
+    return written
+
+
 _INFIX = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "matmul": "@"}
 _INFIX |= {"bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^"}
 _COMPARED = {"less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=", "equal": "==", "not_equal": "!="}
@@ -348,7 +356,11 @@ _KNOWN: dict[str, _Expression] = {
 }
 """What is written for an operator of the package."""
 
-_FUNCTIONS: dict[str, _Expression] = {BACKWARD_ORDER: _backward_order}
+_FUNCTIONS: dict[str, _Expression] = {
+    BACKWARD_ORDER: _backward_order,
+    "numpy.argmax": _position("torch.argmax"),
+    "numpy.argmin": _position("torch.argmin"),
+}
 """What is written for functions without a gradient, by their full name."""
 
 _CHECKS = {

@@ -66,7 +66,8 @@ TABLE = [
     *_others("contiguous stack concatenate", "move", ""),
     *_others("take", "move"),
     *_others("take_back find_equal add_equal subtract_rows loss_and_gradient mean_nats"),
-    *_others("sum_rows sum_along convert chain loop"),  # records of the library, not instructions of plans
+    # Records of the library, not instructions of plans:
+    *_others("sum_rows sum_along convert from_whole to_whole chain loop"),
 ]
 """Every operator that is known by name; any other has none of these properties."""
 

@@ -21,6 +21,10 @@ def _rows(n: Sequence[int], s: Sequence[int]) -> _Axes:
     return [(s[0], n[0]), (1, n[1])]
 
 
+def _pairs(n: Sequence[int], s: Sequence[int]) -> _Axes:
+    return [(s[0], n[0]), (s[1], n[1])]
+
+
 def _column(n: Sequence[int], s: Sequence[int]) -> _Axes:
     return [(s[0], n[0])]
 
@@ -48,7 +52,7 @@ _WALKS: dict[str, tuple[_Walk, ...]] = {
     "subtract_rows": (lambda n, s: [(s[0], n[2]), (1, n[1])], _rows, _line),
     "loss_and_gradient": (_rows, _rows, _ids, _line),
     "mean_nats": (_one, _line, _ids),
-    "convert": (_line, _line),
+    **dict.fromkeys(("convert", "from_whole", "to_whole"), (_pairs, _pairs)),
 }
 """How each operation that is not elementwise walks over its operands (result, A, B, C) in C."""
 

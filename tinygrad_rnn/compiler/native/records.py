@@ -42,7 +42,7 @@ def records_of(instruction: Instruction, alone: bool = False) -> list[Record] | 
     if maker is None:
         records = _all([_elementwise(name, instruction.outputs[0], instruction.inputs)])
     else:
-        records = maker(instruction) if instruction.outputs[0].dtype in TYPES else None
+        records = maker(instruction) if instruction.outputs[0].dtype in TYPES or name == "astype" else None
     if not alone and any(NAMES[one.op] in SCALAR and math.prod(one.n) > FEW for one in records or ()):
         return None
     return records
@@ -96,7 +96,10 @@ def _walk(
         if found is None:
             return None
         strides.append(found)
-    lengths, strides = _merged(lengths, strides)
+    for split in (1, 0):
+        lengths, strides = _merged(lengths, strides, split)
+        if len(lengths) <= AXES:
+            break
     return (tuple(lengths), tuple(map(tuple, strides))) if len(lengths) <= AXES else None
 
 
@@ -109,13 +112,13 @@ def _broadcast(layout: Layout, ndim: int) -> list[int] | None:
     return [0] * (ndim - len(found)) + found
 
 
-def _merged(lengths: list[int], strides: list[list[int]]) -> tuple[list[int], list[list[int]]]:
-    """Merge adjacent axes that are contiguous in every operand, but not the first axis longer than 1: it is split."""
+def _merged(lengths: list[int], strides: list[list[int]], split: int) -> tuple[list[int], list[list[int]]]:
+    """Merge adjacent axes that are contiguous in every operand, but not the first one longer than 1 if it is split."""
     axes = [axis for axis, length in enumerate(lengths) if length != 1] or [0]
     found: list[int] = []
     lengths = [*lengths]
     for axis in axes:
-        if len(found) > 1 and all(row[found[-1]] == row[axis] * lengths[axis] for row in strides):
+        if len(found) > split and all(row[found[-1]] == row[axis] * lengths[axis] for row in strides):
             lengths[axis] *= lengths[found.pop()]
         found.append(axis)
     return [lengths[axis] for axis in found], [[row[axis] for axis in found] for row in strides]
@@ -187,12 +190,21 @@ def _sum(instruction: Instruction) -> list[Record] | None:
 
 
 def _astype(instruction: Instruction) -> list[Record] | None:
+    """Return the record of a conversion between the types that the library computes with, or to or from int64."""
     x, out = instruction.inputs[0], instruction.outputs[0]
-    size = math.prod(out.shape)
-    if not isinstance(x, Slot) or x.dtype not in TYPES or not is_whole(x, size) or not is_whole(out, size):
+    if not isinstance(x, Slot) or x.dtype == out.dtype:
+        return _copy(instruction)
+    whole = np.dtype(np.int64)
+    name = "from_whole" if x.dtype == whole else "to_whole" if out.dtype == whole else "convert"
+    real = x.dtype if name == "to_whole" else out.dtype
+    found = _walk(out.shape, tuple((slot.shape, slot.strides, slot.dtype.itemsize) for slot in (out, x)))
+    if real not in TYPES or (name == "convert" and x.dtype not in TYPES) or found is None or len(found[0]) > 2:
         return None
-    op = NUMBER["copy"] if x.dtype == out.dtype else NUMBER["convert"]
-    return [Record(op, out.dtype, (Operand(out, (1,)), Operand(x, (1,))), (size,))]
+    lengths, strides = found
+    if len(lengths) == 1:  # a row, as it is seldom long enough to be split
+        lengths, strides = (1, *lengths), tuple((0, *row) for row in strides)
+    operands = tuple(Operand(slot, row) for slot, row in zip((out, x), strides, strict=True))
+    return [Record(NUMBER[name], real, operands, lengths, int(lengths[0] > 1))]
 
 
 def _join(instruction: Instruction) -> list[Record] | None:

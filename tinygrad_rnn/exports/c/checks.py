@@ -6,10 +6,8 @@ left of them is a copy.
 
 from __future__ import annotations
 
-from functools import partial
-
 from ...compiler.plans.instructions import Instruction, Slot
-from ..checks import BACKWARD_ORDER, CHECK_OF_IDS, CHECK_OF_LENGTHS, COPIES, full_name
+from ..checks import BACKWARD_ORDER, CHECK_OF_IDS, CHECK_OF_LENGTHS, COPIES, full_name, setting
 
 KERNELS = (CHECK_OF_IDS, CHECK_OF_LENGTHS, BACKWARD_ORDER, "numpy.argmax", "numpy.argmin")
 """Functions that are kernels."""
@@ -18,14 +16,6 @@ KERNELS = (CHECK_OF_IDS, CHECK_OF_LENGTHS, BACKWARD_ORDER, "numpy.argmax", "nump
 def function_of(instruction: Instruction) -> str:
     """Return the full name of the function that an instruction calls."""
     return full_name(instruction.operator.compute)
-
-
-def setting(instruction: Instruction, place: int, name: str) -> object:
-    """Return an argument of the function that an instruction calls, given at a place or by name; None if it is not."""
-    if len(instruction.inputs) > place:
-        return instruction.inputs[place]
-    compute = instruction.operator.compute
-    return compute.keywords.get(name) if isinstance(compute, partial) else None
 
 
 def as_element(instruction: Instruction) -> tuple[str, Slot, tuple[object, ...]] | None:

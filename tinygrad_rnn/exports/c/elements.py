@@ -38,7 +38,13 @@ _LIBM = {
 
 _LOGICAL = ("logical_and", "logical_or", "logical_not")
 _COPIES = ("copy", "contiguous", "astype", "reshape")
-_ON_WHOLE_NUMBERS = {*_INFIX, *_LOGICAL, *_COPIES, "negative", "where", "isnan", "isfinite", "maximum", "minimum"}
+_WHOLE: dict[str, str] = {  # of whole numbers; 0 where NumPy divides by 0, rounded down where C rounds towards 0
+    "remainder": "{1} == 0 ? 0 : {0} % {1} + ({0} % {1} != 0 && ({0} < 0) != ({1} < 0) ? {1} : 0)",
+    "floor_divide": "{1} == 0 ? 0 : {0} / {1} - ({0} % {1} != 0 && ({0} < 0) != ({1} < 0))",
+    "sign": "({0} > 0) - ({0} < 0)",
+}
+_ON_WHOLE_NUMBERS = {*_INFIX, *_LOGICAL, *_COPIES, *_WHOLE}
+_ON_WHOLE_NUMBERS |= {"negative", "where", "isnan", "isfinite", "maximum", "minimum"}
 _LARGEST_POWER = 4
 
 NAMES = frozenset(
@@ -105,6 +111,8 @@ def _expression(name: str, dtype: DType, inputs: tuple[object, ...], texts: list
         return texts[0]
     if name in _INFIX:
         return f"{texts[0]} {_INFIX[name]} {texts[1]}"
+    if name in _WHOLE and not is_real(dtype):
+        return _WHOLE[name].format(*texts)
     if name in _FORMS:
         return _FORMS[name](dtype, texts, use)
     if name == "power":

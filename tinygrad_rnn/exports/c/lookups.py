@@ -7,7 +7,7 @@ import math
 from ...compiler.ir.arrays import DType, Shape
 from ...compiler.plans.instructions import Slot
 from ...errors import UnsupportedError
-from .checks import setting
+from ..checks import setting
 from .code import Code
 from .literals import literal, type_of
 from .places import Ref

@@ -9,7 +9,7 @@ from typing import cast
 from ...compiler.ir.arrays import Shape
 from ...compiler.plans.instructions import Slot
 from ...errors import UnsupportedError
-from .checks import setting
+from ..checks import setting
 from .code import Code
 from .literals import is_real, literal, type_of
 from .places import Ref

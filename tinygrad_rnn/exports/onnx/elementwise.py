@@ -10,7 +10,6 @@ import numpy as np
 from ...compiler.ir.arrays import DType
 from ...compiler.ir.graph import Call, Value
 from ...compiler.ir.table import TRUTH
-from ...errors import UnsupportedError
 from .scope import Scope, Writer
 
 _FLOAT = np.dtype(np.float64)
@@ -167,7 +166,7 @@ def _divided(to: Scope, dtype: DType, a: str, b: str) -> tuple[str, str, str]:
 def _floor_divide(to: Scope, dtype: DType, a: str, b: str) -> str:
     """Write the floor of the exact quotient, as NumPy does: the floor of a rounded one may be 1 more."""
     if dtype.kind != "f":
-        raise UnsupportedError("export: ONNX divides integers towards 0; convert the operands of // to float32 first")
+        return to.node("Div", to.node("Sub", a, to.node("Mod", a, b)), b)  # Div alone rounds towards 0
     _, other, quotient = _divided(to, dtype, a, b)
     less = to.node("Where", other, to.constant(1, dtype), to.constant(0, dtype))
     whole = to.node("Sub", to.node("Round", quotient), less)
@@ -259,12 +258,6 @@ def _astype(to: Scope, call: Call) -> list[str]:
     return [to.operand(call.inputs[0], call.output.dtype)]
 
 
-def _round(to: Scope, call: Call) -> list[str]:
-    x = to.operand(call.inputs[0], call.output.dtype)
-    scale = to.constant(10.0 ** int(call.attrs.get("decimals", 0)), call.output.dtype)
-    return [to.node("Div", to.node("Round", to.node("Mul", x, scale)), scale)]
-
-
 ELEMENTWISE: dict[str, Writer] = {
     **{name: _plain(kind) for name, kind in PLAIN.items()},
     "not_equal": _composed(_not_equal),
@@ -284,6 +277,5 @@ ELEMENTWISE: dict[str, Writer] = {
     "sigmoid_slope": _composed(_sigmoid_slope),
     "where": _where,
     "astype": _astype,
-    "round": _round,
 }
 """Writers of elementwise operations, by name of the operator."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import cast
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from ...compiler.ir.graph import Call, Value
 from ...errors import UnsupportedError
 from ..around import bounds, places
+from ..checks import setting
 from .arrange import first_operand
 from .extents import Length, Lengths, apart
 from .scope import Scope, Writer
@@ -128,19 +128,10 @@ def _put(to: Scope, call: Call, name: str, index: object, shape: Lengths) -> lis
     return [to.node("Reshape", put, to.integers(fixed))]
 
 
-def keywords(call: Call) -> dict[str, object]:
-    """Return the settings of a function without a gradient, by name."""
-    key = call.operator.key
-    function = key[0] if isinstance(key, tuple) else None
-    return function.keywords if isinstance(function, partial) else {}
-
-
 def _argmax(kind: str) -> Writer:
     def write(to: Scope, call: Call) -> list[str]:
-        settings = keywords(call)
-        name = to.name(cast(Value, call.inputs[0]))
-        axis = settings.get("axis", call.inputs[1] if len(call.inputs) > 1 else None)
-        kept = int(bool(settings.get("keepdims", False)))
+        name, axis = to.name(cast(Value, call.inputs[0])), setting(call, 1, "axis")
+        kept = int(bool(setting(call, 3, "keepdims")))
         if axis is None and kept:
             raise UnsupportedError(f"export: ONNX has no {kind} of all axes that keeps them; give axis=")
         if axis is None:
@@ -168,7 +159,7 @@ REDUCE: dict[str, Writer] = {
 
 
 def _full_like(to: Scope, call: Call) -> list[str]:
-    number = to.operand(call.inputs[1] if len(call.inputs) > 1 else keywords(call)["fill_value"], call.output.dtype)
+    number = to.operand(setting(call, 1, "fill_value"), call.output.dtype)
     given = call.inputs[1] if len(call.inputs) > 1 else 0
     return [to.expand(number, to.shape(given) if isinstance(given, Value) else (), to.shape(call.output))]
 

@@ -14,20 +14,26 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ...compiler.ir.editing import in_bodies
+from ...compiler.ir.graph import Graph
 from ...compiler.native.encode import encode
 from ...compiler.native.program import Piece, Records, Repeated
+from ...compiler.passes.simplify import merge_subexpressions, remove_dead_code
 from ...compiler.plans.instructions import Buffer, Instruction, Slot
 from ...compiler.plans.layout import make_plan
 from ...engine.tape import Array
 from ...errors import UnsupportedError
 from ..program import Port, Program
 from .checks import without_checks, without_negatives
-from .reduce import with_known_calls
+from .gather import with_rows
+from .reduce import with_known_reductions
+from .whole import with_real_numbers
 
 SECTION = "tinygrad_rnn"
 """Name of the custom section of a WebAssembly module that holds an image."""
 
 _LINE = 64
+_COPIES = frozenset(["contiguous", "copy", "reshape", "take"])
 _DTYPES = ("float32", "float64", "int64", "bool")
 
 
@@ -94,7 +100,7 @@ def image_of(program: Program, what: str) -> Image:
                 f"export: {what} knows the dtypes {', '.join(_DTYPES)}; {port.name} is of {port.dtype}: convert it"
             )
     natural = set(without_negatives(program.graph))
-    plan = make_plan(with_known_calls(without_checks(program.graph)), frozenset(one.input for one in program.carried))
+    plan = make_plan(_in_known_calls(program.graph), frozenset(one.input for one in program.carried))
     for instruction, _ in plan.flat():
         _copy_bits(instruction)
     encoded = encode(plan, 1, alone=True)
@@ -141,10 +147,16 @@ def image_of(program: Program, what: str) -> Image:
     return Image(table, bytes(memory.content))
 
 
+def _in_known_calls(graph: Graph) -> Graph:
+    """Return a graph of what the C library knows; what that brings twice, or for nothing, goes again."""
+    graph = with_known_reductions(with_real_numbers(with_rows(without_checks(graph))))
+    return in_bodies(remove_dead_code, in_bodies(merge_subexpressions, graph))
+
+
 def _copy_bits(instruction: Instruction) -> None:
-    """Let a copy of ids be one of float64: the C library has no other loop for 8 bytes, and a copy keeps the bits."""
+    """Let a copy of whole numbers be one of float64: the C library has no other loop for 8 bytes, and keeps bits."""
     (out, *more), (x, *others) = instruction.outputs, instruction.inputs or (None,)
-    if instruction.operator.name not in ("contiguous", "copy") or more or others or not isinstance(x, Slot):
+    if instruction.operator.name not in _COPIES or more or others or not isinstance(x, Slot):
         return
     if x.dtype == out.dtype == np.int64:
         bits = np.dtype(np.float64)

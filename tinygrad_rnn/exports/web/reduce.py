@@ -1,5 +1,5 @@
-"""What the C library leaves to NumPy, as calls that it knows: the largest and the smallest entry of an axis,
-`logsumexp`, `log_softmax`, a sequence read backward, and what is done with truth values.
+"""What the C library leaves to NumPy, as calls that it knows: extreme entries and where they are, sums over axes in the
+middle, running sums, products, `logsumexp` and `log_softmax`; of real numbers.
 """
 
 from __future__ import annotations
@@ -10,39 +10,47 @@ from collections.abc import Sequence
 import numpy as np
 
 from ... import ops
-from ...compiler.ir.arrays import DType
 from ...compiler.ir.editing import in_bodies
 from ...compiler.ir.graph import Call, Graph, Operator, Rewriter, Value
-from ...compiler.ir.operators import ADD, GETITEM, MULTIPLY, SUM, operator_of
-from ...compiler.passes.common import Operands, reshaped, rewrite, transposed
+from ...compiler.ir.operators import ADD, CONCATENATE, CONTIGUOUS, GETITEM, MULTIPLY, SUM, operator_of
+from ...compiler.passes.common import Operands, axes_of, reshaped, rewrite, transposed
+from ..checks import full_name, setting
+from .whole import ASTYPE, EQUAL, NOT_EQUAL, WHERE
 
-_OF_TRUTH = frozenset(["isnan", "isfinite", "astype", "logical_and", "logical_or", "logical_not", "equal", "not_equal"])
 _EXTREMES = {"max": operator_of(ops.maximum), "min": operator_of(ops.minimum)}
-_SUBTRACT, _EXP, _LOG, _WHERE = (operator_of(one) for one in (ops.subtract, ops.exp, ops.log, ops.where))
-_EQUAL, _NOT_EQUAL, _GREATER = (Operator(name, getattr(np, name), True) for name in ("equal", "not_equal", "greater"))
-_TRUTH = np.dtype(np.bool_)
+_RUNNING = {"cumsum": ADD, "cumprod": MULTIPLY}
+_SUBTRACT, _EXP, _LOG = (operator_of(one) for one in (ops.subtract, ops.exp, ops.log))
 
 
-def with_known_calls(graph: Graph) -> Graph:
-    """Return a graph in which these are made of other calls; reductions, of real numbers over one axis or over all."""
+def with_known_reductions(graph: Graph) -> Graph:
+    """Return a graph in which these are made of other calls."""
     return in_bodies(lambda part: rewrite(part, _rule), graph)
 
 
 def _rule(call: Call, inputs: Operands, new: Rewriter) -> Sequence[Value] | None:
     x = inputs[0] if inputs else None
-    if call.name == "take_along" and isinstance(x, Value):
-        return _backward(call, x, new)
-    if call.name in _OF_TRUTH and isinstance(x, Value):
-        return _of_truth(call, inputs, new)
-    if call.name not in (*_EXTREMES, "logsumexp", "log_softmax") or not isinstance(x, Value) or x.dtype.kind != "f":
+    if not isinstance(x, Value) or x.dtype.kind != "f":
         return None
-    axis = call.attrs.get("axis")
-    if axis is None and len(inputs) == 1:
-        x, axis = reshaped(new, x, (math.prod(x.shape),)), 0
-    if isinstance(axis, tuple) and len(axis) == 1:
-        (axis,) = axis
-    if not isinstance(axis, int) or len(inputs) != 1 or x.shape[axis] == 0:
+    if full_name(call.operator.compute) in ("numpy.argmax", "numpy.argmin"):
+        return _positions(call, x, new)
+    if call.operator.key != call.name or len(inputs) != 1 or 0 in x.shape:
         return None
+    if call.name in ("sum", "mean"):
+        return _total(call, x, new)
+    if call.name in _RUNNING:
+        return _running(call, x, new)
+    if call.name == "prod":
+        return _product(call, x, new)
+    return _by_halves(call, x, new) if call.name in (*_EXTREMES, "logsumexp", "log_softmax") else None
+
+
+def _by_halves(call: Call, x: Value, new: Rewriter) -> list[Value]:
+    """Return the extreme entries of axes, the logarithm of a sum of exponentials, or what a softmax is the exp of."""
+    axes = axes_of(call) if call.attrs.get("axis") is not None else tuple(range(x.ndim))
+    axis = axes[0] if len(axes) == 1 else -1
+    if len(axes) > 1:
+        x = _with_last(new, x, axes) if len(axes) < x.ndim else x
+        x = reshaped(new, x, (*x.shape[: x.ndim - len(axes)], math.prod(x.shape[x.ndim - len(axes) :])))
     if call.name in _EXTREMES:
         return [reshaped(new, _extreme(new, _EXTREMES[call.name], x, axis), call.output.shape)]
     last = [*(place for place in range(x.ndim) if place != axis % x.ndim), axis % x.ndim]  # where sums are known
@@ -56,44 +64,75 @@ def _rule(call: Call, inputs: Operands, new: Rewriter) -> Sequence[Value] | None
     return [reshaped(new, found, call.output.shape)]
 
 
-def _of_truth(call: Call, inputs: Operands, new: Rewriter) -> list[Value] | None:
-    """Return a test of real numbers, or what is made of truth values: they count as the numbers 0 and 1."""
-    x, *others = inputs
-    if call.name in ("isnan", "isfinite"):
-        if x.dtype.kind != "f":
+def _positions(call: Call, x: Value, new: Rewriter) -> list[Value] | None:
+    """Return where the first largest or smallest entry of an axis is, or the first NaN, as NumPy counts them."""
+    given = setting(call, 1, "axis")
+    if 0 in x.shape:
+        return None
+    if given is None:
+        x = reshaped(new, x, (math.prod(x.shape),))
+    axis = given % x.ndim if isinstance(given, int) else 0
+    top = _extreme(new, _EXTREMES[call.operator.name[3:]], x, axis)
+    n = x.shape[axis]
+    count = np.arange(n, dtype=np.float64).reshape([-1 if place == axis else 1 for place in range(x.ndim)])
+    places = Value(count.shape, count.dtype, constant=count)
+    shape = (x.shape, count.dtype)
+    found = new.call(WHERE, [new.call(EQUAL, [x, top]).output, places, float(n)], specs=[shape]).output
+    found = new.call(WHERE, [new.call(NOT_EQUAL, [x, x]).output, places, found], specs=[shape]).output
+    first = _extreme(new, _EXTREMES["min"], found, axis)
+    return [new.call(ASTYPE, [reshaped(new, first, call.output.shape)], {"dtype": call.output.dtype}).output]
+
+
+def _total(call: Call, x: Value, new: Rewriter) -> list[Value] | None:
+    """Return a sum or a mean over axes that are neither the first nor the last ones: they become the last.
+
+    Parts of an array, which may have gaps, are copied.
+    """
+    axes = sorted(axes_of(call))
+    kept = [axis for axis in range(x.ndim) if axis not in axes]
+    if axes == list(range(len(axes))) or axes == list(range(len(kept), x.ndim)):
+        if x.maker is None or x.maker.name != "getitem":
             return None
-        left, operator, right = x, _NOT_EQUAL, x
-        if call.name == "isfinite":
-            left, operator, right = new.call(MULTIPLY, [x, 0.0]).output, _EQUAL, 0.0
-        return [new.call(operator, [left, right]).output]
-    if any(not isinstance(part, Value) or part.dtype != _TRUTH for part in inputs):
-        return None
-    if call.name == "astype":
-        return [_number(new, x, call.output.dtype)] if call.output.dtype.kind == "f" else None
-    numbers = [_number(new, part, np.dtype(np.float32)) for part in (x, *others)]
-    if call.name == "logical_not":
-        return [new.call(_EQUAL, [*numbers, 0.0]).output]
-    if call.name in ("equal", "not_equal"):
-        return [new.call(_EQUAL if call.name == "equal" else _NOT_EQUAL, numbers).output]
-    joined = new.call(MULTIPLY if call.name == "logical_and" else ADD, numbers).output
-    return [new.call(_GREATER, [joined, 0.0]).output]
+        return [new.call(call.operator, [new.call(CONTIGUOUS, [x]).output], call.attrs).output]
+    attrs = {"axis": tuple(range(len(kept), x.ndim)), "keepdims": False}
+    made = new.call(call.operator, [_with_last(new, x, axes)], attrs).output
+    return [reshaped(new, made, call.output.shape)]
 
 
-def _number(new: Rewriter, truth: Value, dtype: DType) -> Value:
-    return new.call(_WHERE, [truth, 1.0, 0.0], specs=[(truth.shape, dtype)]).output
+def _with_last(new: Rewriter, x: Value, axes: Sequence[int]) -> Value:
+    """Return x in one piece, with these axes after all others."""
+    order = [*(axis for axis in range(x.ndim) if axis not in axes), *axes]
+    return new.call(CONTIGUOUS, [transposed(new, x, order)]).output
 
 
-def _backward(call: Call, x: Value, new: Rewriter) -> list[Value] | None:
-    """Return an axis from its end to its start, where the indices say that, as those of `bidirectional` do."""
-    axis, ids = call.attrs["axis"] % x.ndim, call.attrs["indices"]
-    found = ids.constant if isinstance(ids, Value) else ids
-    length = x.shape[axis]
-    if found is None or found.shape[axis] != length:
-        return None
-    wanted = np.arange(length)[::-1].reshape([-1 if place == axis else 1 for place in range(x.ndim)])
-    if not np.array_equal(found, np.broadcast_to(wanted, found.shape)):
-        return None
-    return [new.call(GETITEM, [x], {"index": (*(slice(None),) * axis, slice(None, None, -1))}).output]
+def _running(call: Call, x: Value, new: Rewriter) -> list[Value]:
+    """Return running sums or products: of 2, 4, 8, ... entries, each of two of half as many."""
+    operator, axis = _RUNNING[call.name], call.attrs["axis"] % x.ndim
+    before = (slice(None),) * axis
+    span = 1
+    while span < x.shape[axis]:
+        parts = (slice(0, span), slice(span, None), slice(0, -span))
+        start, right, left = (new.call(GETITEM, [x], {"index": (*before, part)}).output for part in parts)
+        x = new.call(CONCATENATE, [start, new.call(operator, [left, right]).output], {"axis": axis}).output
+        span *= 2
+    return [x]
+
+
+def _product(call: Call, x: Value, new: Rewriter) -> list[Value]:
+    """Return the product over axes: the last of running products, which are few where the axis is halved first."""
+    axes = axes_of(call)
+    x = _with_last(new, x, axes)
+    kept = x.shape[: x.ndim - len(axes)]
+    x = reshaped(new, x, (*kept, math.prod(x.shape[len(kept) :])))
+    before = (slice(None),) * len(kept)
+    while (length := x.shape[-1]) > 1:
+        half = length // 2
+        parts = [slice(0, half), slice(half, 2 * half)] + [slice(2 * half, length)] * (length % 2)
+        left, right, *odd = (new.call(GETITEM, [x], {"index": (*before, part)}).output for part in parts)
+        x = new.call(MULTIPLY, [left, right]).output
+        if odd:
+            x = new.call(CONCATENATE, [x, *odd], {"axis": len(kept)}).output
+    return [reshaped(new, x, call.output.shape)]
 
 
 def _extreme(new: Rewriter, operator: Operator, x: Value, axis: int) -> Value:

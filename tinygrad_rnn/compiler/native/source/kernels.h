@@ -261,10 +261,25 @@ static void NAME(sum_along)(Part *part) {
     }
 }
 
-/* out (n[0]) = a (n[0]) of the other type, both contiguous */
-static void NAME(convert)(Part *part) {
-    for (Size i = part->lo; i < part->hi; i++) ((REAL *)part->p[OUT])[i] = (REAL)((OTHER *)part->p[A])[i];
-}
+/* out (n[0], n[1]) = a (n[0], n[1]), of another type; a whole number is what comes before the point */
+#define CONVERT(name, TO, FROM)                                                                                      \
+    static void NAME(name)(Part *part) {                                                                             \
+        const Record *record = part->record;                                                                         \
+        Size n = record->n[1], to = record->s[OUT][1], from = record->s[A][1];                                       \
+        for (Size i = part->lo; i < part->hi; i++) {                                                                 \
+            TO *out = (TO *)part->p[OUT] + i * record->s[OUT][0];                                                    \
+            const FROM *a = (FROM *)part->p[A] + i * record->s[A][0];                                                \
+            if (to == 1 && from == 1)                                                                                \
+                for (Size j = 0; j < n; j++) out[j] = (TO)a[j];                                                      \
+            else                                                                                                     \
+                for (Size j = 0; j < n; j++) out[j * to] = (TO)a[j * from];                                          \
+        }                                                                                                            \
+    }
+
+CONVERT(convert, REAL, OTHER)
+CONVERT(from_whole, REAL, int64_t)
+CONVERT(to_whole, int64_t, REAL)
+#undef CONVERT
 
 #include "lookups.h"
 #include "loss.h"
