@@ -205,7 +205,7 @@ BUDGET = {
     "compiler": 12808,
     "truncation": 2513,
     "credit": 3681,
-    "exports": 9620,
+    "exports": 9700,
     "course": 4000,
     "parallel": 1060,
 }
