@@ -19,7 +19,18 @@ from ..engine.tree import map_leaves
 from ..errors import ConfigError
 from ..ops import astype
 from .moves import Moves
-from .nests import added, arrays_of, check_kept, edge_to, fresh_leaf, loss_and_state, number_of, steps_of, value_of
+from .nests import (
+    added,
+    arrays_of,
+    check_kept,
+    edge_to,
+    first_state,
+    fresh_leaf,
+    loss_and_state,
+    number_of,
+    steps_of,
+    value_of,
+)
 from .policy import Policy, policy_state, restore_policy
 from .record import Gradients, StepRecord
 from .update import Past, Step, Update
@@ -123,7 +134,7 @@ class ForwardRecurrence:
     ) -> None:
         self._step, self._policy = step, policy
         self._parameters = dict(parameters)
-        self.state = arrays_of(state)
+        self.state = first_state("Recurrence", state, parameters)
         self._carrier, self._moves = policy.carrier() if carrier is None else carrier, Moves()
         self.carry = carry
         self._sums: dict[str, Array] = {}

@@ -5,6 +5,7 @@ Cotangents are typed as arrays; while `compile` records they are Tensors, which 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeGuard, cast
 
@@ -14,7 +15,8 @@ from ..engine.arrays import frozen_copy
 from ..engine.tape import Array, Edge, context
 from ..engine.tensor import Operand, Tensor, Value, shape_of, wrap
 from ..engine.tree import brief, flatten, map_leaves, named_leaves, rebuild, structure
-from ..errors import GradientError, ShapeError
+from ..engine.walk import ancestors
+from ..errors import GradientError, GradientWarning, ShapeError
 
 
 def is_float(value: object) -> TypeGuard[Value]:
@@ -75,6 +77,29 @@ def added(total: Array, term: Array, edge: Edge) -> Array:
 def arrays_of(state: object) -> Any:
     """Return a state without its graph."""
     return map_leaves(value_of, state)
+
+
+def first_state(function: str, state: object, parameters: Mapping[str, Tensor]) -> object:
+    """Return the state before the first step without its graph.
+
+    Warns:
+        GradientWarning: if parameters were computed with to get it, as a learned first state is: they get no gradient
+            through it. (While `compile` records, that is a `TraceError`.)
+    """
+    nodes = [part.node for part in flatten(state) if isinstance(part, Tensor) and part.node is not None]
+    if nodes:
+        if (tracer := context().tracer) is not None:
+            tracer.wanted([edge_to(parameter)[0] for parameter in parameters.values()])
+        found = {*ancestors(nodes)}
+        if names := [name for name, parameter in parameters.items() if parameter.node in found]:
+            warnings.warn(
+                f"{function}: the state before the first step was computed from parameters ({', '.join(names)}), which "
+                "get no gradient through it, as it is cut there. Pass cut(state) if that is meant; to train them, let "
+                "the loss make the state (give None), under no policy or one that goes back",
+                GradientWarning,
+                stacklevel=2,
+            )
+    return arrays_of(state)
 
 
 def fresh_leaf(part: object) -> object:

@@ -17,8 +17,8 @@ import numpy as np
 
 from ..credit.nests import (
     added,
-    arrays_of,
     edge_to,
+    first_state,
     floats,
     loss_and_state,
     number_of,
@@ -56,7 +56,7 @@ class BackwardRecurrence:
         past: Past | None = None,
     ) -> None:
         self._parameters, self._policy, self._given = parameters, started(policy), policy
-        self.state = arrays_of(state)
+        self.state = first_state("Recurrence", state, parameters)
         whole = self._policy.every is None and self._policy.grain is None  # then the input is not split
         run = partial(_run, step, nullcontext if whole else slice_of_a_sequence)
         self._segments = (

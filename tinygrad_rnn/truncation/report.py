@@ -20,6 +20,7 @@ import numpy as np
 
 from ..checks import integer, number
 from ..credit.forward import ForwardPolicy
+from ..credit.nests import arrays_of
 from ..credit.policy import Policy
 from ..credit.update import Step, step_of_mean
 from ..engine.tape import Array
@@ -357,6 +358,7 @@ def recurrence_report(
     horizon = 50 if horizon is None else integer("recurrence_report", "horizon", horizon, 0)
     repeats = integer("recurrence_report", "repeats", repeats)
     chosen = None if policies is None else _parsed(policies)
+    state = arrays_of(state)
     found = bptt(step, parameters, inputs, state, Full())
     full, T = found.gradients, found.end
     for name, g in full.items():

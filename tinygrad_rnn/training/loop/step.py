@@ -14,14 +14,14 @@ from ...compiler.api import Compiled
 from ...compiler.plans.plan import Plan
 from ...compiler.settings import chosen_executor
 from ...credit.forward import ForwardPolicy
-from ...credit.nests import arrays_of
+from ...credit.nests import arrays_of, first_state
 from ...credit.update import Past
 from ...data.arrays import as_batch
 from ...engine.autograd import grad
 from ...engine.saved import Saved
 from ...engine.tape import Array
 from ...engine.tensor import Tensor, adopt
-from ...engine.tree import map_leaves
+from ...engine.tree import flatten, map_leaves
 from ...errors import ConfigError, NonFiniteError
 from ...nn.cells import State
 from ...nn.module import Module
@@ -220,6 +220,8 @@ class TrainStep:
         params = parameters_of("TrainStep", self.model) if params is None else params
         lr = self.optimizer.lr if lr is None else lr
         batches = [as_batch(batch) for batch in batches]
+        if any(isinstance(part, Tensor) for part in flatten(state)):
+            state = first_state("TrainStep", state, params)
         moments, rates = self.optimizer.start(params, lr)
         update = self._alone if self._together is None else self._of_all if self._local is None else self._locally
         outcome, lengths, new, moments = update(batches, state, rng, params, moments, rates)
