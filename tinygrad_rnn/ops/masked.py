@@ -45,13 +45,21 @@ def check_label(function: str, label: object) -> int:
     return int(label)
 
 
+class NoConstantError(UnsupportedError):
+    """A Tensor that requires a gradient, `operand`, stands where there is none."""
+
+    operand: Tensor
+
+
 def check_constant(function: str, name: str, value: Operand) -> None:
     """Raise if a value that gets no gradient is a Tensor that requires one."""
     if isinstance(value, Tensor) and value.requires_grad:
-        raise UnsupportedError(
+        error = NoConstantError(
             f"{function}: {name} are constants, and a Tensor that requires a gradient was given; pass {name}.data, or "
             "exchange the arguments if that is the prediction"
         )
+        error.operand = value
+        raise error
 
 
 def numbers_like(function: str, name: str, given: Operand, like: Value) -> Value:

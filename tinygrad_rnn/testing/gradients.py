@@ -53,7 +53,8 @@ def check_grads(
             T, D), and optionally a state; a module with a method `loss`, with the inputs of that method; any module, or
             a bound method of one, with its inputs; with `truncation` also step(inputs, state) -> (loss, state).
         inputs: inputs of f, or of its loss, one by one or as a tuple. Floating point arrays and Tensors, in any
-            nesting, are leaves; integers and the rest are constants. A Generator is rewound for each call.
+            nesting, are leaves; integers, targets of losses and the rest are constants. A Generator is rewound for each
+            call.
         loss: a loss of the module f: `loss(f, *inputs)` is checked instead of f.
         directions: number of random directions for each leaf of which not every entry is compared.
         full: compare every entry; "auto": where entries times operations are at most 3,000.

@@ -19,12 +19,13 @@ from ...engine.primitive import Primitive
 from ...engine.tape import Array, no_grad
 from ...engine.tensor import Tensor, described, shape_of
 from ...engine.tree import flatten, map_leaves, named_leaves, rebuild, structure
-from ...errors import ConfigError, DTypeError, GradientError, NonFiniteError, ShapeError
+from ...errors import ConfigError, DTypeError, GradientError, ShapeError
 from ...nn.cells import Cell, axes_of_a_step, initial_state
 from ...nn.unroll import unroll
 from ...truncation import Policy, parse_policy
 from .base import Target, name_of, weights
 from .function import FunctionEvaluation
+from .leaves import Leaves
 from .truncated import Recurrence, TruncatedEvaluation
 
 
@@ -52,7 +53,7 @@ def build_target(
     if not callable(bound):
         raise TypeError(f"check_grads: f must be a function, a cell or a model, got {type(f).__name__}")
     found: Mapping[str, object] = getattr(_owner(f), "parameters", dict)()
-    leaves = _Leaves({**found, **(parameters or {})})
+    leaves = Leaves({**found, **(parameters or {})})
     inputs = inputs[0] if len(inputs) == 1 and isinstance(inputs[0], Batch) else spread(bound, inputs)
     if truncation is not None and loss is not None:
         raise ConfigError(
@@ -121,7 +122,7 @@ def _function(
     f: Callable[..., object],
     names: Sequence[str],
     inputs: Sequence[object],
-    leaves: _Leaves,
+    leaves: Leaves,
     rng: np.random.Generator,
     notes: Sequence[str] = (),
 ) -> Target:
@@ -141,36 +142,51 @@ def _function(
         """Call f, with each generator as it was given."""
         return f(*map_leaves(lambda part: copy.deepcopy(part) if isinstance(part, np.random.Generator) else part, args))
 
+    notes = [*notes, *leaves.keep_targets(function)]
     return Target(title, call, leaves.named, leaves.constants, sizes, notes, partial(FunctionEvaluation, function, rng))
 
 
-def _cell(cell: Cell, inputs: Sequence[object], leaves: _Leaves, rng: np.random.Generator) -> Target:
+def _cell(cell: Cell, inputs: Sequence[object], leaves: Leaves, rng: np.random.Generator) -> Target:
     shape, axes = shape_of(inputs[0]), axes_of_a_step(cell, inputs[0])
     if (len(shape) not in (axes, axes + 1) and (len(shape), len(inputs)) != (1, 2)) or len(inputs) > 2:
         raise ShapeError(
             f"check_grads: a cell ({name_of(cell)}) is checked on x (N, D) or xs (N, T, D), optionally with a state, "
             f"or on x (D,) with a state; got {len(inputs)} input{'s' * (len(inputs) > 1)}, the first of shape {shape}"
         )
-    state, notes = _first_state(cell, shape[0], inputs[1:], rng)
-    names, function = (["x", "state"], cell) if len(shape) <= axes else (["xs", "state"], partial(unroll, cell))
-    call = [_as_argument(cell), *names[: len(inputs)]]
-    return _function(name_of(cell), call, function, names, (inputs[0], state), leaves, rng, notes)
+    names, called = (["x", "state"], cell) if len(shape) <= axes else (["xs", "state"], partial(unroll, cell))
+    call, title = [_as_argument(cell), *names[: len(inputs)]], name_of(cell)
+    if len(inputs) == 2:
+        return _function(title, call, called, names, inputs, leaves, rng)
+    noise, notes = _noise(initial_state(cell, shape[0], "check_grads"), rng)
+
+    def function(x: object, noise: object) -> object:
+        """Start from the first state, computed anew, as it may be learned, and noise."""
+        return called(x, _plus(initial_state(cell, shape[0], "check_grads"), noise))
+
+    return _function(title, call, function, names, (inputs[0], noise), leaves, rng, notes)
 
 
-def _first_state(cell: Cell, N: int, given: Sequence[object], rng: np.random.Generator) -> tuple[object, list[str]]:
-    """Return the state before the first step, and a note if it has noise, as Wh gets no gradient from zeros."""
-    if given:
-        return given[0], []
-    state = initial_state(cell, N, "check_grads")
-    noisy = [value_of(part) + 0.5 * rng.standard_normal(part.shape) for part in floats(state)]
-    return with_floats(state, noisy), ["first state: initial_state and normal noise of standard deviation 0.5"]
+def _noise(state: object, rng: np.random.Generator) -> tuple[object, list[str]]:
+    """Return noise like a first state, as Wh gets no gradient from zeros, and notes; 0 for what is not finite."""
+    noisy: list[object] = [0.5 * rng.standard_normal(part.shape) for part in floats(state)]
+    notes = ["first state: initial_state and normal noise of standard deviation 0.5"]
+    for number, (name, part) in enumerate((n, p) for n, p in named_leaves("state", state) if is_float(p)):
+        if not np.isfinite(value_of(part)).all():  # a running maximum starts from -inf
+            noisy[number] = 0
+            notes.append(f"not checked: {name}, which has values that are not finite")
+    return with_floats(state, noisy), notes
+
+
+def _plus(state: object, noise: object) -> object:
+    pairs = zip(flatten(state), flatten(noise), strict=True)
+    return rebuild(state, iter([part + by if is_float(part) else part for part, by in pairs]))
 
 
 # -- under a truncation policy -----------------------------------------------------------------------------------------
 
 
 def _truncated(
-    f: object, inputs: Sequence[object], policy: Policy | str, leaves: _Leaves, named: bool, rng: np.random.Generator
+    f: object, inputs: Sequence[object], policy: Policy | str, leaves: Leaves, named: bool, rng: np.random.Generator
 ) -> Target:
     policy, notes = parse_policy(policy, argument="check_grads: truncation"), list[str]()
     data: object
@@ -184,14 +200,18 @@ def _truncated(
                 f"language model) that agree on (N, T), and optionally a state; got {xs.shape} and {targets.shape}"
             )
         step, data = step_of_mean(loss, targets), (xs, targets)
-        state = inputs[2] if len(inputs) == 3 else initial_state(_owner(f), len(xs), "check_grads")
+        first = state = inputs[2] if len(inputs) == 3 else initial_state(_owner(f), len(xs), "check_grads")
     elif callable(f) and _is_cell(f) and len(inputs) <= 2 and len(shape_of(x)) == 1 + axes_of_a_step(f, x):
         names, labels = ["xs", "state"][: len(inputs)], ["xs", "weights of the losses"]
         xs = np.asarray(value_of(x))
-        state, notes = _first_state(f, len(xs), inputs[1:], rng)
+        first = state = inputs[1] if len(inputs) == 2 else initial_state(f, len(xs), "check_grads")
+        if len(inputs) == 1:
+            noise, (note, *_) = _noise(arrays_of(first), rng)
+            state, notes = _plus(arrays_of(first), noise), [note]
         step, data = _cell_step(f, xs, state, rng)
     elif callable(f) and named and len(inputs) == 2:
         step, (data, state) = f, inputs
+        first = state
         names, labels = ["inputs", "state"], [path for path, _ in named_leaves("inputs", data)]
     else:
         raise ConfigError(
@@ -212,6 +232,7 @@ def _truncated(
     if isinstance(policy, ForwardPolicy):
         state = arrays_of(state)
         notes.append(f"not checked: the first state, because {policy!r} does not go back to it")
+    notes += leaves.leave_out(first, step(data, state)[0])
     run = Recurrence(step, leaves.named, data, state, policy)
     if run.adapts:
         notes.append(f"{policy!r} chose its windows from the gradient; the mask is that of the windows it chose")
@@ -230,44 +251,3 @@ def _cell_step(cell: Cell, xs: Array, state: object, rng: np.random.Generator) -
         return np.sum(outputs * inputs[1]), state
 
     return step, (xs, weights(rng, shape_of(outputs)))
-
-
-class _Leaves:
-    """Named leaves, each Tensor once, and the constants: arrays that must not change, each with its name and a copy."""
-
-    def __init__(self, parameters: Mapping[str, object]) -> None:
-        self.named: dict[str, Tensor] = {}
-        self.constants: list[tuple[str, Array, Array]] = []
-        for name, parameter in parameters.items():
-            if not isinstance(parameter, Tensor) or not parameter.requires_grad or not parameter.is_leaf:
-                raise GradientError(
-                    f"check_grads: parameter {name} must be a leaf Tensor with requires_grad, got "
-                    f"{described(parameter)}; make it with tensor(..., requires_grad=True)"
-                )
-            self._add(name, parameter)
-
-    def add_input(self, name: str, nest: object) -> object:
-        """Return an input with leaves in place of its floating point parts."""
-        if isinstance(nest, list) and nest and all(isinstance(part, int | float) for part in flatten(nest)):
-            nest = np.asarray(nest)
-        return rebuild(nest, iter([self._part(path, part) for path, part in named_leaves(name, nest)]))
-
-    def _add(self, name: str, leaf: Tensor) -> Tensor:
-        if leaf.dtype.kind == "c":
-            raise DTypeError(f"check_grads: {name} is complex ({leaf.dtype}); check its real and imaginary parts")
-        if not np.isfinite(leaf.data).all():
-            raise NonFiniteError(f"check_grads: {name} {leaf.shape} has values that are not finite; pass others")
-        if not any(leaf is other for other in self.named.values()):
-            self.named[name if name not in self.named else f"input {name}"] = leaf
-        return leaf
-
-    def _part(self, path: str, part: object) -> object:
-        if isinstance(part, float | np.floating):
-            part = np.asarray(part)
-        if isinstance(part, Tensor | np.ndarray) and part.dtype.kind in "fc":
-            if isinstance(part, Tensor) and part.requires_grad and part.is_leaf:
-                return self._add(part.name or path, part)
-            return self._add(path, Tensor(value_of(part), requires_grad=True, name=path))
-        if isinstance(part, np.ndarray):
-            self.constants.append((path, part, part.copy()))
-        return part
