@@ -1,4 +1,4 @@
-"""What `check_grads` takes beside leaves: targets of losses, and learned first states."""
+"""What `check_grads` takes beside leaves: targets of losses, learned first states, gradients within a function."""
 
 import numpy as np
 import pytest
@@ -103,3 +103,34 @@ def test_under_a_policy_a_learned_first_state_is_left_out(policy):
     report = check_grads(Learned(), XS, truncation=policy)
     assert [leaf.name for leaf in report.leaves][:1] == ["W"]
     assert "not checked: h0, which a learned first state alone is computed from" in report.notes
+
+
+# -- gradients within the function ------------------------------------------------------------------------------------
+
+
+def adapted(w, x, y, rate, create_graph=True):
+    """The loss after a step of gradient descent."""
+
+    def loss(w):
+        return np.mean((np.tanh(x @ w) - y) ** 2)
+
+    return loss(w - rate * tr.grad(loss(w), w, create_graph=create_graph))
+
+
+INNER = RNG(0).standard_normal((3, 2)), RNG(1).standard_normal((4, 3)), RNG(2).standard_normal((4, 2)), 0.3
+
+
+@pytest.mark.parametrize("method", ["complex", "longdouble"])
+def test_a_function_that_takes_a_gradient(method):
+    check_grads(adapted, *INNER, method=method)
+    check_grads(adapted, *INNER, order=2)
+
+
+def test_a_gradient_within_that_was_not_recorded_is_found():
+    with pytest.raises(GradCheckError, match=r"w\[.*wrong"):
+        check_grads(lambda w, x, y: adapted(w, x, y, 0.3, create_graph=False), *INNER[:3])
+
+
+def test_another_error_of_a_gradient_is_passed_on():
+    with pytest.raises(tr.GradientError, match="no graph"):
+        check_grads(lambda w: np.sum(w) + tr.grad(np.sum(tr.tensor(INNER[0])), w), INNER[0])

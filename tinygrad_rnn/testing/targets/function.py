@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike
 
 from ...credit.nests import floats, value_of
 from ...engine.autograd import grad
-from ...engine.tape import Array, context, enable_grad, no_grad
+from ...engine.tape import Array, Recording, context, enable_grad, no_grad
 from ...engine.tensor import Tensor
 from ...errors import GradientError, NonFiniteError
 from ..oracles import Scalar, rounding_error
@@ -30,8 +30,9 @@ class FunctionEvaluation(Evaluation):
     ) -> None:
         self.target, self.arrays, self._function = target, arrays_in(dtype, target.leaves), function
         self._order, self.runs = order, 1.0 if order == 1 else 3.0
-        with holding(target.leaves, self.arrays, recorded=True), no_grad():
-            self._values = [np.asarray(value_of(part)) for part in floats(function())]
+        self._mode: Callable[[], Recording] = no_grad
+        with holding(target.leaves, self.arrays, recorded=True):
+            self._values = [np.asarray(value_of(part)) for part in floats(self._called())]
         for number, output in enumerate(self._values):
             if not np.isfinite(output).all():
                 raise NonFiniteError(
@@ -43,6 +44,16 @@ class FunctionEvaluation(Evaluation):
         self.eps = rounding_error(output.dtype for output in self._values)
         self.size = float(sum(np.sum(np.abs(c * y)) for c, y in zip(self._cotangents, self._values, strict=True)))
         self.value = float(self._weighted(self._values))
+
+    def _called(self) -> object:
+        """Call the function without a graph, or with one, from now on, if it takes gradients itself."""
+        try:
+            with no_grad():
+                return self._function()
+        except GradientError:
+            self._mode = enable_grad
+            with enable_grad():
+                return self._function()
 
     def gradient(self) -> BackwardPass:
         """Record the function, and go back through the graph."""
@@ -65,7 +76,7 @@ class FunctionEvaluation(Evaluation):
         """Return the weighted sum of the outputs with one leaf moved."""
         leaves, moved = self.target.leaves, {name: np.asarray(self.arrays[name] + t * direction)}
         # The nodes in the graph are those of the real numbers: a complex leaf has none.
-        with holding(leaves, self.arrays, recorded=True), holding(leaves, moved), no_grad():
+        with holding(leaves, self.arrays, recorded=True), holding(leaves, moved), self._mode():
             return self._weighted(map(value_of, self._outputs()))
 
     def _weighted(self, values: Iterable[Array]) -> Scalar:
