@@ -123,3 +123,11 @@ def test_formats_and_options(tmp_path):
     with pytest.raises(tr.ConfigError, match="'speed' is not an option of safetensors"):
         tr.export(cell, tmp_path / "model.safetensors", speed=3)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_arguments_without_names_are_refused():
+    def add(*parts):
+        return sum(parts)
+
+    with pytest.raises(tr.ConfigError, match=r"takes its arguments as \*parts; give each a name of its own"):
+        source_of_function(add, [np.ones(2), np.ones(2)], ())

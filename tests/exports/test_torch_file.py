@@ -153,7 +153,18 @@ def whole(x, i, m):
     return i & 3, i | 1, ~i, 5 ^ i, m & 3, m | 4, m ^ 3, m ^ m, ~m, np.logical_and(i, 2), np.floor(m), np.rint(i)
 
 
-@pytest.mark.parametrize("f", [ends, whole])
+def of_no_axes(x, i, m):
+    """Reductions over no axes at all; PyTorch takes dim=() for all of them."""
+    kept = [np.sum(x, axis=()), np.mean(x, axis=(), keepdims=True), np.max(x, axis=()), tr.logsumexp(x, axis=())]
+    return *kept, np.sum(m, axis=()), np.var(x, axis=())
+
+
+def unused_state(x, i, m):
+    """A loop of which nothing is needed."""
+    return tr.scan(lambda x, total: (x, total + x), np.zeros(()), x, axis=0)[0]
+
+
+@pytest.mark.parametrize("f", [ends, whole, of_no_axes, unused_state])
 def test_numbers_as_operands_and_values_at_the_ends(torch, tmp_path, f):
     x = np.array([0, -0.0, 3, -2, np.nan, np.inf, -np.inf])
     i, m = np.array([0, 1, -1, 2, 5, -6, 7]), np.array([1, 0, 1, 1, 0, 0, 1], bool)
@@ -161,6 +172,7 @@ def test_numbers_as_operands_and_values_at_the_ends(torch, tmp_path, f):
     found = imported(code).load()(*map(torch.tensor, (x, i, m)))
     with np.errstate(invalid="ignore"):
         expected = tr.compile(f, executor="numpy")(tr.tensor(x, requires_grad=True), i, m)
+    found, expected = ([x] if isinstance(x, np.ndarray | torch.Tensor) else x for x in (found, expected))
     for number, (a, b) in enumerate(zip(found, expected, strict=True)):
         np.testing.assert_allclose(a.detach().numpy(), b, rtol=1e-14, err_msg=str(number), strict=True)
 

@@ -61,7 +61,12 @@ def source_of_function(function: Callable[..., object], args: Sequence[object], 
     names = tuple(bound.arguments)
     carried = texts("export", "carry", carry)
     unknown = [name for name in carried if name not in names]
-    if unknown or len(bound.args) != len(names):
+    if len(bound.args) != len(names):
+        raise ConfigError(
+            f"export: {getattr(function, '__qualname__', function)!r} takes its arguments as *{names[-1]}; give each a "
+            "name of its own, which it has in the export too, or export a function that does and calls it"
+        )
+    if unknown:
         raise ConfigError(f"export: carry must name arguments of the function ({', '.join(names)}), got {unknown}")
     return Source(function, tuple(args), names, carried)
 

@@ -105,6 +105,8 @@ class Writer:
 
     def _loop(self, call: Call) -> Iterator[str]:
         body: Body = call.attrs["body"]
+        if not call.outputs:  # nothing of it is needed
+            return
         n, m = body.carried, body.carried + body.sliced
         inner = body.graph.inputs
         for before, value in zip(call.inputs[:n], inner[:n], strict=True):
@@ -206,7 +208,7 @@ def _axes(call: Call) -> tuple[int, ...]:
 def _reduced(name: str) -> _Expression:
     def written(to: Writer, call: Call) -> str:
         x, keep = to.text(call.inputs[0], call.output.dtype), bool(call.attrs.get("keepdims"))
-        return f"{name}({x}, dim={_axes(call)}, keepdim={keep})" if call.inputs[0].ndim else x
+        return f"{name}({x}, dim={axes}, keepdim={keep})" if (axes := _axes(call)) else x  # dim=() is all of them
 
     return written
 
