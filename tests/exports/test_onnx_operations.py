@@ -92,11 +92,12 @@ def test_small_arguments_keep_their_digits(tmp_path):
 
 def wide_functions(x, p):
     of_all = [np.tan(x), np.sinh(x), np.cosh(x), np.arcsinh(x), tr.softplus(x), np.trunc(x), np.logaddexp(x, p)]
-    return of_all, [np.arccosh(p + 1), np.arctanh(p), np.arctanh(-p)]
+    sides = [np.arcsin(p), np.arcsin(-p), np.arccos(p), np.arccos(-p), np.arcsin(np.sign(x)), np.arccos(np.sign(x))]
+    return of_all, [np.arccosh(p + 1), np.arctanh(p), np.arctanh(-p)], sides, np.arctan(1e3**x), np.arctan(x * np.inf)
 
 
 def test_functions_that_onnx_runtime_has_in_float32_alone(tmp_path):
-    args = np.array([-3.0, -1e-9, 0.0, 1e-5, 2.5]), np.array([1e-9, 0.1, 0.5, 0.9, 0.999])
+    args = np.array([-3.0, -1e-9, 1e-200, 1e-5, 2.5]), np.array([1e-9, 0.1, 0.5, 0.9, 0.999])
     tr.export(wide_functions, tmp_path / "a.onnx", *args)
     for got, wanted in zip(ran(tmp_path / "a.onnx", *args), arrays_of(wide_functions(*args)), strict=True):
         np.testing.assert_allclose(got, wanted, rtol=1e-13)

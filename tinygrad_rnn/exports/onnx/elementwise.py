@@ -232,7 +232,38 @@ def _arctanh(to: Scope, dtype: DType, x: str) -> str:
     return to.node("Mul", _log1p(to, dtype, ratio), to.constant(0.5, dtype))
 
 
+def _arctan(to: Scope, dtype: DType, x: str) -> str:
+    """Write y + d - d^3 / 3 for |x| or, above 1, its inverse: y is right to float32, and d = tan(arctan(x) - y)."""
+    one, size, narrow = to.constant(1, dtype), to.node("Abs", x), np.dtype(np.float32)
+    above = to.node("Greater", size, one)
+    z = to.node("Where", above, to.node("Div", one, size), size)
+    y = to.cast(to.node("Atan", to.cast(z, dtype, narrow)), narrow, dtype)
+    t = _tan(to, dtype, y)
+    d = to.node("Div", to.node("Sub", z, t), to.node("Add", one, to.node("Mul", z, t)))
+    cube = to.node("Div", to.node("Mul", d, to.node("Mul", d, d)), to.constant(3, dtype))
+    y = to.node("Add", y, to.node("Sub", d, cube))
+    whole = to.node("Where", above, to.node("Sub", to.constant(math.pi / 2, dtype), y), y)
+    return to.node("Where", to.node("Less", x, to.constant(0, dtype)), to.node("Neg", whole), whole)
+
+
+def _arcsin(to: Scope, dtype: DType, x: str) -> str:
+    """Write arctan(x / sqrt((1 - x) (1 + x)))."""
+    one = to.constant(1, dtype)
+    square = to.node("Mul", to.node("Sub", one, x), to.node("Add", one, x))
+    return _arctan(to, dtype, to.node("Div", x, to.node("Sqrt", square)))
+
+
+def _arccos(to: Scope, dtype: DType, x: str) -> str:
+    """Write 2 arctan(sqrt((1 - x) / (1 + x)))."""
+    one = to.constant(1, dtype)
+    ratio = to.node("Div", to.node("Sub", one, x), to.node("Add", one, x))
+    return to.node("Mul", to.constant(2, dtype), _arctan(to, dtype, to.node("Sqrt", ratio)))
+
+
 WIDE: dict[str, Callable[..., str]] = {
+    "arcsin": _arcsin,
+    "arccos": _arccos,
+    "arctan": _arctan,
     "tan": _tan,
     "softplus": _softplus,
     "sinh": _sinh,
