@@ -11,8 +11,8 @@ from ...engine.arrays import check_plain
 from ...engine.tape import tracing
 from ...engine.tensor import Tensor
 from ...engine.tree import flatten, rebuild
-from ...errors import TraceError
-from ..ir.graph import Graph
+from ...errors import DTypeError, TraceError
+from ..ir.graph import Graph, Value
 from .arguments import Arguments
 from .known import Known
 from .loops import LoopTracer
@@ -81,6 +81,8 @@ def trace(
             )
     outputs = [tracer.value_of(part) for part in parts if isinstance(part, _ARRAYS)]
     graph = Graph(tracer.inputs, tracer.calls, outputs, [value for value, _ in tracer.captured])
+    objects = {tracer.value_of(x): f"arg{number}" for number, x in enumerate(stand_ins) if _holds_objects(x)}
+    _check_numbers(graph, objects)
     kept = rebuild(result, iter([ARRAY if isinstance(part, _ARRAYS) else part for part in parts]))
     captured = [leaf for _, leaf in tracer.captured]
     return Recorded(graph, captured, kept, Outside(tracer.outside, variables))
@@ -96,3 +98,17 @@ def _stand_in(tracer: LoopTracer, leaf: object, name: str) -> object:
     if isinstance(leaf, np.random.Generator):
         tracer.generator(leaf, name)
     return leaf
+
+
+def _holds_objects(x: object) -> bool:
+    return isinstance(x, _ARRAYS) and x.dtype == object
+
+
+def _check_numbers(graph: Graph, objects: dict[Value, str]) -> None:
+    """Check that no array of objects is read: a plan has memory for numbers."""
+    read = [*graph.outputs, *(value for call in graph.calls for value in call.values())]
+    for value in filter(objects.__contains__, read):
+        raise DTypeError(
+            f"compile: {objects[value]}: expected an array of numbers, got dtype object of shape {value.shape}; convert "
+            "it, for instance with x.astype(float), or use it outside of the function"
+        )
