@@ -109,6 +109,6 @@ def _check_numbers(graph: Graph, objects: dict[Value, str]) -> None:
     read = [*graph.outputs, *(value for call in graph.calls for value in call.values())]
     for value in filter(objects.__contains__, read):
         raise DTypeError(
-            f"compile: {objects[value]}: expected an array of numbers, got dtype object of shape {value.shape}; convert "
-            "it, for instance with x.astype(float), or use it outside of the function"
+            f"compile: {objects[value]}: expected an array of numbers, got dtype object of shape {value.shape}; "
+            "convert it, for instance with x.astype(float), or use it outside of the function"
         )
