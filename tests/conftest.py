@@ -1,6 +1,7 @@
 """Settings of the whole suite."""
 
 import gc
+import importlib
 import math
 import os
 import sys
@@ -110,6 +111,21 @@ def rows_of(item):
         yield names, tuple(id(values.pop(name)) for name in names if name in values)
     for name, value in values.items():
         yield (name,), (id(value),)
+
+
+@pytest.fixture(autouse=True)
+def quick_curve(request, monkeypatch):
+    """Let commands write an empty picture of the learning curve: to draw it takes longer than most of their runs.
+
+    A test with the marker curve draws it.
+    """
+    if request.path.name.startswith("test_cli") and not request.node.get_closest_marker("curve"):
+
+        def empty(records, path, baseline=None):
+            path.write_bytes(b"")
+            return True
+
+        monkeypatch.setattr(importlib.import_module("tinygrad_rnn.commands.train"), "save_curve", empty)
 
 
 @pytest.fixture

@@ -34,10 +34,12 @@ def tree():
     return {str(path): path.read_bytes() if path.is_file() else None for path in Path().rglob("*")}
 
 
+@pytest.mark.curve
 def test_train_evaluate_generate(folder, capsys):
     assert main(["train", "play.txt", *SMALL]) == 0
     out = capsys.readouterr().out
     run = Path("runs/play-lstm-1")
+    assert (run / "curve.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in run.iterdir()) == [
         "checkpoints",
         "config.toml",

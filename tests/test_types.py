@@ -37,7 +37,5 @@ def test_a_wrong_type_is_found(tmp_path):
     """mypy looks at the package, and not past it."""
     wrong = tmp_path / "wrong.py"
     wrong.write_text(TYPED.read_text(encoding="utf-8").replace("tr.tanh(x), tr.Tensor", "tr.tanh(x), int"))
-    done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", str(wrong)], cwd=ROOT, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-m", "mypy", str(wrong)], cwd=ROOT, capture_output=True, text=True)
     assert "Expression is of type" in done.stdout

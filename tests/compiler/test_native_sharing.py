@@ -171,7 +171,7 @@ PLANS = {
 }
 
 
-@pytest.mark.sample(12)
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("workers", [2, 3])
 @pytest.mark.parametrize("name", PLANS)
 def test_no_worker_gets_in_anothers_way(name, workers):

@@ -28,6 +28,7 @@ def outcome(call):
         return None, type(error)
 
 
+@pytest.mark.sample(80)
 @pytest.mark.filterwarnings("ignore:Mean of empty slice", "ignore:invalid value")
 @pytest.mark.parametrize(("name", "length"), list(without_elements()))
 def test_operations(name, length):

@@ -11,6 +11,7 @@ import tinygrad_rnn as tr
 TOLERANCE = {"float64": 1e-12, "float32": 2e-5}
 
 
+@pytest.mark.sample(60)
 @pytest.mark.parametrize("name", CASES)
 def test_compiled_equals_eager(name):
     compare(name, "float64")

@@ -54,6 +54,7 @@ def test_where_a_table_is_multiplied(function, products, constants):
     assert [shape for shape in shapes if len(shape) == 2] == constants
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 def test_a_model_of_characters_is_the_same_and_smaller(cell, tmp_path):
     models = {

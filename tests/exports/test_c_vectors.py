@@ -28,6 +28,7 @@ void loop(const REAL *restrict x, REAL *restrict y)
 @pytest.mark.skipif(
     shutil.which("gcc") is None or platform.machine() not in ("x86_64", "AMD64"), reason="needs gcc on x86-64"
 )
+@pytest.mark.sample(12)
 @pytest.mark.parametrize(("name", "kind", "level"), CASES)
 def test_a_loop_over_a_function_is_vectorized(name, kind, level, tmp_path):
     call = f"{name}_{kind}(x[i]{', x[i + 1024]' if name == 'maximum' else ''})"

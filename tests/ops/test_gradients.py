@@ -160,6 +160,7 @@ def test_operations(check, name, seed):
     check(name, seed)
 
 
+@pytest.mark.sample(70)
 @pytest.mark.parametrize("name", numpy_cases.CASES)
 @pytest.mark.parametrize("check", ORDERS)
 @settings(max_examples=4)  # they are written with the operations, or have a rule of one line

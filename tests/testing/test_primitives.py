@@ -224,6 +224,7 @@ def report_on(p, inputs, options, **more):
     return check_primitive(p, *inputs, **options, **more)
 
 
+@pytest.mark.sample(50)
 @pytest.mark.parametrize("name", CASES)
 def test_every_primitive(name):
     report = report_on(*CASES[name])

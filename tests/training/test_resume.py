@@ -47,7 +47,7 @@ def crashed(at, folder, every=2, **settings):
         reader(tr.Checkpoints(folder, every=every), callbacks=[Crashes()], **settings).fit()
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("settings", [{}, {"compile": False}, {"accumulate": 2, "epochs": 6}, {"epoch_updates": 4}])
 def test_a_run_that_crashed_goes_on_to_the_same_bits(tmp_path, settings):
     """In the first epoch, between two, and in a later one; at a checkpoint, and after it."""

@@ -85,7 +85,7 @@ POLICIES = {
 }
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", POLICIES)
 def test_a_run_that_crashed_in_an_epoch_goes_on_to_the_same_bits(tmp_path, name):
     """At checkpoints in both epochs, and in between; its folder has no checkpoint of the crash itself."""
@@ -159,7 +159,7 @@ PARTS = {
 }
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("part", PARTS)
 def test_nothing_that_a_checkpoint_holds_of_the_past_is_there_in_vain(tmp_path, part):
     name, change = PARTS[part]

@@ -159,6 +159,7 @@ def test_the_mean_over_everything_a_random_policy_can_draw_is_full(options):
     np.testing.assert_array_equal(policy.expected_mask(T), np.tril(np.ones((T, T))))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("options", [{"c": 0.3}, {"mean_length": 4.0}])
 def test_draws_follow_the_stated_probabilities_and_the_seed(options):
     policy = tr.Randomized(**options, rng=np.random.default_rng(0))
