@@ -43,6 +43,7 @@ _WHOLE: dict[str, str] = {  # of whole numbers; 0 where NumPy divides by 0, roun
     "floor_divide": "{1} == 0 ? 0 : {0} / {1} - ({0} % {1} != 0 && ({0} < 0) != ({1} < 0))",
     "sign": "({0} > 0) - ({0} < 0)",
 }
+_UNSIGNED = {"remainder": "{1} == 0 ? 0 : {0} % {1}", "floor_divide": "{1} == 0 ? 0 : {0} / {1}"}
 _ON_WHOLE_NUMBERS = {*_INFIX, *_LOGICAL, *_COPIES, *_WHOLE}
 _ON_WHOLE_NUMBERS |= {"negative", "where", "isnan", "isfinite", "maximum", "minimum"}
 _LARGEST_POWER = 4
@@ -112,7 +113,7 @@ def _expression(name: str, dtype: DType, inputs: tuple[object, ...], texts: list
     if name in _INFIX:
         return f"{texts[0]} {_INFIX[name]} {texts[1]}"
     if name in _WHOLE and not is_real(dtype):
-        return _WHOLE[name].format(*texts)
+        return (_UNSIGNED if dtype.kind == "u" and name in _UNSIGNED else _WHOLE)[name].format(*texts)
     if name in _FORMS:
         return _FORMS[name](dtype, texts, use)
     if name == "power":

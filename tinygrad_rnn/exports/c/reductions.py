@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import cast
 
-from ...compiler.ir.arrays import Shape
+from ...compiler.ir.arrays import DType, Shape
 from ...compiler.plans.instructions import Slot
 from ...errors import UnsupportedError
 from ..checks import setting
@@ -148,18 +148,18 @@ def log_sum_exp(code: Code, kernel: Kernel) -> None:
     """Append log(sum(exp(x)))."""
     x = _Split(code, kernel)
     with code.scope(x.kept_lengths, "i") as kept:
-        _shifted(code, x.x, kept, x.over_lengths)
+        _shifted(code, x.x, kept, x.over_lengths, x.out.dtype)
         code.line(f"{x.made.at(*kept)} = p0 + {code.use('log', x.out.dtype)}(s0);")
 
 
-def _shifted(code: Code, x: Ref, kept: Sequence[object], over_lengths: Shape) -> None:
-    """Append the largest entry, p0, and the sum of exp(x - p0), s0."""
-    real, exp = type_of(x.dtype), code.use("exp", x.dtype)
-    largest = code.use("maximum", x.dtype)
+def _shifted(code: Code, x: Ref, kept: Sequence[object], over_lengths: Shape, dtype: DType) -> None:
+    """Append the largest entry, p0, and the sum of exp(x - p0), s0, of a real dtype; x may be whole numbers."""
+    real, exp = type_of(dtype), code.use("exp", dtype)
+    largest = code.use("maximum", dtype)
     code.line(f"{real} p0 = {x.at(*kept, *(0 for _ in over_lengths))};")
     with code.loops(over_lengths, "k") as over:
         code.line(f"p0 = {largest}(p0, {x.at(*kept, *over)});")
-    zero, end = literal(0, x.dtype), literal(math.inf, x.dtype)
+    zero, end = literal(0, dtype), literal(math.inf, dtype)
     code.line(f"if (p0 == {end} || p0 == -{end}) p0 = {zero};")
     code.line(f"{real} s0 = {zero};")
     with code.loops(over_lengths, "k") as over:
@@ -175,7 +175,7 @@ def log_softmax(code: Code, kernel: Kernel) -> None:
     given, made = (code.ref(part, [part.strides[a] for a in (*kept, *over)]) for part in (x, out))
     lengths = _pick(out.shape, list(over))
     with code.scope(_pick(out.shape, kept), "i") as index:
-        _shifted(code, given, index, lengths)
+        _shifted(code, given, index, lengths, out.dtype)
         code.line(f"p0 += {code.use('log', out.dtype)}(s0);")
         with code.loops(lengths, "k") as inner:
             code.line(f"{made.at(*index, *inner)} = {given.at(*index, *inner)} - p0;")
