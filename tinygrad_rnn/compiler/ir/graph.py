@@ -165,12 +165,12 @@ class Call:
 
     def values(self) -> list[Value]:
         """Return the values that it reads, inputs before attributes."""
-        found = []
-        for part in (*self.inputs, *self.attrs.values()):
-            if isinstance(part, Value):
+        found = [part for part in self.inputs if type(part) is Value]
+        for part in self.attrs.values():
+            if type(part) is Value:
                 found.append(part)
-            elif isinstance(part, tuple):
-                found += [inner for inner in part if isinstance(inner, Value)]
+            elif type(part) is tuple:
+                found += [inner for inner in part if type(inner) is Value]
         return found
 
     def __repr__(self) -> str:
@@ -297,7 +297,7 @@ class Rewriter:
 
     def get(self, part: object) -> Any:
         """Return the replacement of an operand of the old graph, or the operand itself."""
-        return self.now.get(part, part) if isinstance(part, Value) else part
+        return self.now.get(part, part) if type(part) is Value else part
 
     def call(
         self,
@@ -319,11 +319,13 @@ class Rewriter:
         now = self.now
         if now:
             for part in call.inputs:
-                if isinstance(part, Value) and part in now:
+                if type(part) is Value and part in now:
                     call.inputs = tuple(map(self.get, call.inputs))
                     break
-            if any(isinstance(part, Value | tuple) for part in call.attrs.values()):
-                call.attrs = map_attrs(self.get, call.attrs)
+            for part in call.attrs.values():
+                if type(part) is Value or type(part) is tuple:
+                    call.attrs = map_attrs(self.get, call.attrs)
+                    break
         self.calls.append(call)
         return call
 

@@ -82,14 +82,16 @@ def before_reshapes(value: Value) -> Value:
 
 def attrs_key(call: Call) -> Hashable:
     """Return a key of the attributes of a call."""
-    return tuple((name, part_key(part)) for name, part in sorted(call.attrs.items()))
+    return tuple([(name, part_key(part)) for name, part in sorted(call.attrs.items())]) if call.attrs else ()
 
 
 def part_key(part: object) -> Hashable:
     """Return a key of an operand or an attribute."""
+    if type(part) is Value:
+        return id(part)
     if type(part) is tuple:
         return tuple(map(part_key, part))
-    if isinstance(part, Value | np.ndarray | Body) or callable(part):
+    if isinstance(part, np.ndarray | Body) or callable(part):
         return id(part)
     return type(part).__name__, repr(part)
 

@@ -15,7 +15,7 @@ def remove_dead_code(graph: Graph) -> Graph:
     needed = set(graph.outputs)
     kept = []
     for call in reversed(graph.calls):
-        if any(value in needed for value in call.outputs) or not call.operator.pure:
+        if not needed.isdisjoint(call.outputs) or not call.operator.pure:
             kept.append(call)
             needed.update(call.values())
     return graph if len(kept) == len(graph.calls) else graph.with_calls(reversed(kept))
@@ -41,7 +41,15 @@ def merge_subexpressions(graph: Graph) -> Graph:
 
 def simplify_calls(graph: Graph) -> Graph:
     """Remove calls that change nothing and inverse pairs, merge reshapes and transposes, fold small constants."""
-    return rewrite(graph, lambda call, inputs, new: _simpler(call, inputs, new) or _folded(call, inputs, new))
+    return rewrite(graph, _simplified)
+
+
+def _simplified(call: Call, inputs: Operands, new: Rewriter) -> list[Value] | None:
+    simpler = _simpler(call, inputs, new) if call.operator.name in _SIMPLER else None
+    return simpler or _folded(call, inputs, new)
+
+
+_SIMPLER = frozenset(["broadcast_to", "cut", "reshape", "stack", "transpose", "unstack", "where"])
 
 
 def _simpler(call: Call, inputs: Operands, new: Rewriter) -> list[Value] | None:
@@ -93,8 +101,9 @@ def _folded(call: Call, inputs: Operands, new: Rewriter) -> list[Value] | None:
         kept = [part for part in inputs if not _is_ones(part)]
         if len(kept) == 1 and isinstance(kept[0], Value) and kept[0].spec == call.output.spec:
             return kept
-    if any(isinstance(part, Value) and part.constant is None for part in inputs):
-        return None
+    for part in inputs:
+        if type(part) is Value and part.constant is None:
+            return None
     values = [new.get(value) for value in call.values()]
     small = call.operator.pure and call.name != "loop" and sum(value.size for value in call.outputs) <= _SMALL
     if not values or not small or any(value.constant is None for value in values):
