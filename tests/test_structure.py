@@ -198,7 +198,7 @@ BUDGET = {
     "training": 7583,
     "graphs": 6500,
     "pictures": 2616,
-    "engine": 3621,
+    "engine": 3634,
     "data": 2978,
     "handwritten": 2210,
     "testing": 3690,

@@ -142,3 +142,16 @@ def delivered(result: Array, out: Array | None) -> Array:
         raise ValueError(f"expected out of shape {np.shape(result)}, got {out.shape}")
     np.copyto(out, result)
     return out
+
+
+MISREAD = frozenset({np.negative, np.isfinite, np.isinf, np.isnan})
+"""Functions with which NumPy (2.4 at least) takes or writes wrong elements where it is given an `out`, and that or the
+operand is not contiguous."""
+
+
+def applied(function: np.ufunc, x: Array, out: Array | None = None) -> Array:
+    """Return what one of `MISREAD` makes of an array, in `out` if there is one."""
+    if out is None or (x.flags.c_contiguous and out.flags.c_contiguous):
+        return np.asarray(function(x, out=out))
+    np.copyto(out, function(x))
+    return out

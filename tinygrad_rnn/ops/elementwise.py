@@ -12,7 +12,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..engine.arrays import delivered
+from ..engine.arrays import applied, delivered
 from ..engine.operands import as_value, without_gradient
 from ..engine.primitive import Cotangents, primitive
 from ..engine.signatures import unary
@@ -68,7 +68,7 @@ def _(g: Value, y: Value, a: Value, b: Value) -> Cotangents:
 @primitive(np.negative)
 def negative(x: Array, /, *, out: Array | None = None) -> Array:
     """Return -x."""
-    return np.negative(x, out=out)
+    return applied(np.negative, x, out)
 
 
 @negative.rule()

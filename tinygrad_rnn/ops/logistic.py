@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..engine.arrays import delivered
+from ..engine.arrays import applied, delivered
 from ..engine.primitive import Cotangents, primitive
 from ..engine.signatures import unary
 from ..engine.tape import Array
@@ -27,7 +27,7 @@ def sigmoid(x: Array, /, *, out: Array | None = None) -> Array:
         values = values.astype(
             np.float64
         )  # there is no -x of truth values, and it is no negative number of unsigned ones
-    y = np.asarray(np.negative(values, out=out))
+    y = applied(np.negative, values, out)
     with np.errstate(over="ignore"):
         np.exp(y, out=y)
     np.add(y, 1, out=y)
