@@ -69,8 +69,16 @@ def of_whole_numbers(i, m):
     return *bits, np.round(i, -1), i.round(-2), np.round(i, 1), np.square(m), np.square(i), np.reciprocal(i), m & 3
 
 
+def reduced_whole_numbers(i, m):
+    """Averages, and reductions in a dtype that is asked for; products and sums of bytes are more than bytes."""
+    small = np.sum(i, dtype=np.uint8), np.prod(i, dtype=np.int16), np.cumsum(i, dtype=np.uint8), np.sum(m, dtype=bool)
+    averages = np.average(i, weights=i), *np.average(m, weights=i, returned=True), np.average(i / 2, weights=m)
+    return *small, *averages, np.cumprod(i, dtype=np.int32), np.clip(i, 2, 2**70), np.clip(i, -(2**70), 30)
+
+
+@pytest.mark.parametrize("of_whole_numbers", [of_whole_numbers, reduced_whole_numbers])
 @pytest.mark.parametrize("dtype", ["int64", "int32", "int8", "uint8"])
-def test_whole_numbers_and_truth_values(dtype):
+def test_whole_numbers_and_truth_values(dtype, of_whole_numbers):
     i = np.array([1, 2, 3, 15, 25, 34, 100]).astype(dtype)
     calls = [(i, i > 3), (i[::-1], i < 3)]
     assert_replays(of_whole_numbers, *calls)

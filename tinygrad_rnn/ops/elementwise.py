@@ -284,6 +284,11 @@ def _is_step(z: Array) -> bool:
     return bool(imaginary <= 1e-15 * np.abs(z.real).max(initial=0) or imaginary <= 1e-25)
 
 
+def as_asked(made: Value, dtype: DTypeLike | None) -> Value:
+    """Return a reduction in the dtype that was asked for: NumPy's sums of bytes have 64 bits unless one is."""
+    return made if dtype is None or made.dtype == dtype else astype(made, dtype)
+
+
 @unary(np.square)
 def square(x: Operand) -> Value:
     """Return x * x, of truth values as numbers."""
@@ -318,6 +323,10 @@ def clip(
     if (a_min is not None and min is not None) or (a_max is not None and max is not None):
         raise UnsupportedError("clip: a bound was given twice, as a_min and min or as a_max and max; give it once")
     low, high = a_min if min is None else min, a_max if max is None else max
+    a = as_value(a)
+    if (dtype := a.dtype).kind in "iu":  # a bound beyond the range of the dtype is none, as in NumPy
+        low = None if isinstance(low, int) and low < np.iinfo(dtype).min else low
+        high = None if isinstance(high, int) and high > np.iinfo(dtype).max else high
     if low is not None:
         a = maximum(a, low)
     return as_value(a) if high is None else minimum(a, high)

@@ -17,7 +17,7 @@ from ..engine.types import Axis
 from ..errors import ShapeError
 from .arrange import flip, part_of
 from .axes import one, single
-from .elementwise import astype, multiply, narrowed, subtract, widened
+from .elementwise import as_asked, astype, multiply, narrowed, subtract, widened
 from .reduce import _keep_axes, sum
 from .shape import broadcast_to, concatenate, moveaxis, ravel, reshape
 
@@ -91,7 +91,7 @@ def _scanned(scan: Scan, a: Operand, axis: int | None, dtype: DTypeLike | None) 
         a = astype(a, dtype)
     flat = axis is None or not shape_of(a)  # a single number is a vector of one, as in NumPy
     wide = widened(a)
-    return narrowed(scan(ravel(wide), axis=axis or 0) if flat else scan(wide, axis=axis), a)
+    return as_asked(narrowed(scan(ravel(wide), axis=axis or 0) if flat else scan(wide, axis=axis), a), dtype)
 
 
 @unary(np.cumsum)

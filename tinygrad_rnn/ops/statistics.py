@@ -23,7 +23,7 @@ from ..errors import DTypeError, ShapeError, UnsupportedError
 from . import reduce, scan
 from .arrange import part_of, sort
 from .axes import normalized, reduced
-from .elementwise import add, astype, maximum, minimum, multiply, narrowed, subtract, widened
+from .elementwise import add, as_asked, astype, maximum, minimum, multiply, narrowed, subtract, widened
 from .elementwise import where as choose
 from .norms import root
 from .shape import broadcast_to, moveaxis, reshape, transpose
@@ -78,7 +78,7 @@ def sum(
     >>> y.item(), tr.grad(y, x)
     (16.0, array([0., 1., 1.]))
     """
-    total = reduce.sum(_masked("sum", a, dtype, where, 0), axis=axis, keepdims=keepdims, out=out)
+    total = as_asked(reduce.sum(_masked("sum", a, dtype, where, 0), axis=axis, keepdims=keepdims, out=out), dtype)
     return total if initial is None else add(total, _like(initial, total))
 
 
@@ -95,7 +95,7 @@ def prod(
     """Return the product of a over `axis` (None: all axes); zeros among the factors have their exact gradient."""
     axis = _axis("prod", a, axis)
     a = _masked("prod", a, dtype, where, 1)
-    total = narrowed(scan._prod(widened(a), axis=axis, keepdims=keepdims, out=out), a)
+    total = as_asked(narrowed(scan._prod(widened(a), axis=axis, keepdims=keepdims, out=out), a), dtype)
     return total if initial is None else multiply(total, _like(initial, total))
 
 
@@ -164,7 +164,7 @@ def mean(
         made = narrowed(total / _count(where, a, axis, keepdims, total.dtype), a)
     else:
         made = reduce.mean(a, axis=axis, keepdims=keepdims, out=out)
-    return made if dtype is None or made.dtype == dtype else astype(made, dtype)
+    return as_asked(made, dtype)
 
 
 def _count(where: Operand, a: Operand, axis: Axis, keepdims: bool, dtype: DTypeLike) -> Value:
@@ -290,6 +290,8 @@ def average(
         weights = transpose(weights, tuple(int(place) for place in np.argsort(axes)))
         weights = reshape(weights, tuple(length if place in axes else 1 for place, length in enumerate(shape)))
         weights = broadcast_to(weights, shape)
+    wide = [np.float64] if np.result_type(a).kind in "biu" else []  # products of bytes would be bytes
+    a, weights = (astype(part, np.result_type(a, weights, *wide)) for part in (a, weights))
     total = sum(weights, axis, keepdims=keepdims)
     made = sum(multiply(a, weights), axis, keepdims=keepdims) / total
     return (made, total) if returned else made
