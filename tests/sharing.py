@@ -53,6 +53,13 @@ def part(call, lo, hi):
     if name == "sum_along":
         rows = touched(call, A, (s[A][0], mine), (1, all_of[1]))
         return [rows], [touched(call, OUT, (s[OUT][0], mine))]
+    if name == "log_softmax":
+        return [touched(call, A, (s[A][0], mine), (1, all_of[1]))], [
+            touched(call, OUT, (s[OUT][0], mine), (1, all_of[1]))
+        ]
+    if name == "sum_middle":
+        a = touched(call, A, (s[A][0], mine), (s[A][1], all_of[2]), (1, all_of[1]))
+        return [a], [touched(call, OUT, (s[OUT][0], mine), (1, all_of[1]))]
     if name == "sum_rows":
         return [touched(call, A, (s[A][0], all_of[0]), (1, mine))], [touched(call, OUT, (1, mine))]
     if name == "take":
@@ -72,8 +79,11 @@ def part(call, lo, hi):
         return [logits, ids(call, all_of[0])], [gradient, touched(call, C, (1, mine), size=8)]
     if name == "mean_nats":
         return [touched(call, A, (1, all_of[0]), size=8), ids(call, all_of[0])], [touched(call, OUT)]
-    if name == "convert":
-        return [touched(call, A, (1, mine), size=4 if call["type"] else 8)], [touched(call, OUT, (1, mine))]
+    if name in ("convert", "from_whole", "to_whole"):
+        other = 8 if name != "convert" else 4 if call["type"] else 8
+        read, made = (None, 8) if name == "to_whole" else (other, None)
+        a = touched(call, A, (s[A][0], mine), (s[A][1], all_of[1]), size=read)
+        return [a], [touched(call, OUT, (s[OUT][0], mine), (s[OUT][1], all_of[1]), size=made)]
     # What is no memory, but a number or a line of a chain, is left out by `faults`.
     found = []
     for k in range(4):

@@ -1,4 +1,4 @@
-"""Elementwise calls, sums over rows and conversions of the library."""
+"""Elementwise calls and sums over the first and last axes, of the library."""
 
 import numpy as np
 import pytest
@@ -336,19 +336,6 @@ def test_long_sums_of_float32_are_as_accurate_as_numpys():
     x = np.random.default_rng(0).random(1 << 20).astype(np.float32)
     compiled = tr.compile(lambda x: np.sum(x, axis=0), executor="native", threads=1)
     assert abs(float(compiled(x)) / x.sum(dtype=np.float64) - 1) < 1.5e-7
-
-
-@pytest.mark.parametrize("workers", [1, 3])
-@pytest.mark.parametrize(("source", "target"), [("float64", "float32"), ("float32", "float64"), ("float32", "float32")])
-def test_conversions(source, target, workers):
-    x = np.concatenate([special(source), np.random.default_rng(0).standard_normal(5000).astype(source)])
-    whole = np.full(x.size + 8, 7, target)
-    replay_call(operator_named("astype"), [x], [whole[4:-4]], workers, dtype=np.dtype(target))
-    assert np.array_equal(whole[4:-4], x.astype(target), equal_nan=True)
-    assert np.all(whole[[*range(4), *range(-4, 0)]] == 7)
-
-
-# -- the table -----------------------------------------------------------------------------------------------------
 
 
 def test_a_library_with_other_numbers_is_not_used(monkeypatch):

@@ -35,6 +35,15 @@ FUNCTIONS = {
     "moments over an axis in the middle": (lambda w: (np.var(w, axis=1), np.std(w, axis=1, keepdims=True)), W),
     "attention": (attended, X, X[:, :1]),
     "a diagonal": (lambda w: (np.trace(w[0, :, :2]), np.diagonal(w[:3, 0]), np.sum(np.diagonal(w[:2, 0]))), W),
+    "softmax over any axes": (
+        lambda x, w: (
+            *(tr.softmax(x, axis=axis) for axis in (0, 1, 2, None, (0, 2))),
+            *(tr.logsumexp(w, axis=axis) for axis in (0, 1, 2, None, (0, 2))),
+            tr.log_softmax(np.swapaxes(w, 1, 2)),
+        ),
+        X,
+        W,
+    ),
     "extreme entries of several axes": (lambda x: (np.max(x, axis=(0, 2)), np.min(x, axis=(1, 2)), np.max(x)), X),
     "gradients of extreme entries": (
         lambda x: (gradient(lambda y: np.max(y, axis=1), x), gradient(lambda y: np.min(np.trunc(y)), x)),

@@ -44,6 +44,7 @@ def _ids(n: Sequence[int], s: Sequence[int]) -> _Axes:
 _WALKS: dict[str, tuple[_Walk, ...]] = {
     "matmul": (_rows, lambda n, s: [(s[0], n[0]), (s[1], n[2])], lambda n, s: [(s[0], n[2]), (s[1], n[1])], _rows),
     "sum_rows": (lambda n, s: [(1, n[1])], _rows),
+    "sum_middle": (lambda n, s: [(s[0], n[0]), (1, n[1])], lambda n, s: [(s[0], n[0]), (s[1], n[2]), (1, n[1])]),
     "sum_along": (_column, _rows),
     "take": (_rows, lambda n, s: [(s[0], n[3]), (1, n[1])], _ids),
     "take_back": (lambda n, s: [(1, n[3] * n[1])], _rows, _ids),
@@ -51,6 +52,7 @@ _WALKS: dict[str, tuple[_Walk, ...]] = {
     "add_equal": (_rows, _rows, _line),
     "subtract_rows": (lambda n, s: [(s[0], n[2]), (1, n[1])], _rows, _line),
     "loss_and_gradient": (_rows, _rows, _ids, _line),
+    "log_softmax": (_rows, _rows),
     "mean_nats": (_one, _line, _ids),
     **dict.fromkeys(("convert", "from_whole", "to_whole"), (_pairs, _pairs)),
 }

@@ -66,14 +66,17 @@ def flat(slot: Slot, axes: int) -> tuple[tuple[int, int], tuple[int, int]] | Non
 
     The first `axes` axes are merged into the rows, the others into the columns; None if the layout does not allow it.
     """
-    layout = slot.shape, slot.strides, slot.dtype.itemsize
-    first, second = _joined(layout, 0, axes), _joined(layout, axes, len(slot.shape))
+    first, second = joined(slot, 0, axes), joined(slot, axes, len(slot.shape))
     return None if first is None or second is None else ((first[0], second[0]), (first[1], second[1]))
+
+
+def joined(slot: Slot, start: int, stop: int) -> tuple[int, int] | None:
+    """Return (length, stride in elements) of axes start .. stop - 1 merged into one, None if they cannot be."""
+    return _joined((slot.shape, slot.strides, slot.dtype.itemsize), start, stop)
 
 
 @lru_cache(maxsize=1024)
 def _joined(layout: Layout, start: int, stop: int) -> tuple[int, int] | None:
-    """Return (length, stride in elements) of axes start .. stop - 1 merged into one, None if they cannot be."""
     shape, strides, size = layout
     length, merged = 1, 1
     for axis in reversed(range(start, stop)):

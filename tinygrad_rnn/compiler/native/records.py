@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from typing import cast
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from ..ir.table import TRUTH
 from ..plans.instructions import Instruction, Slot, places, strides_of, views_in
 from .lookups import equal_rows, loss_and_gradient, subtract_rows, take, take_back
 from .numbers import NAMES, NATIVE, NUMBER, SCALAR
-from .record import AXES, TYPES, Layout, Operand, Record, flat, is_whole
+from .record import AXES, TYPES, Layout, Operand, Record, flat, is_whole, joined
 
 _BOOL = np.dtype(np.bool_)
 _LONG = 1 << 12  # elements; splitting a shorter vector saves less than a barrier costs
@@ -168,7 +169,7 @@ def _product(a: Slot, b: Slot, out: Slot) -> Record | None:
 
 
 def _sum(instruction: Instruction) -> list[Record] | None:
-    """Return the record of a sum or a mean over the first axes, or over the last ones."""
+    """Return the record of a sum or a mean over axes that follow each other: the first, the last, or some between."""
     (a,), out, axis = instruction.inputs, instruction.outputs[0], instruction.attrs["axis"]
     if not isinstance(a, Slot) or a.dtype != out.dtype:
         return None
@@ -176,6 +177,8 @@ def _sum(instruction: Instruction) -> list[Record] | None:
     axes = range(ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
     summed = sorted(part % ndim for part in axes)
     last = summed == list(range(ndim - len(summed), ndim))
+    if not last and summed[0] > 0:
+        return _sum_between(instruction, a, summed)
     rows = flat(a, ndim - len(summed)) if last else flat(a, len(summed))
     if rows is None or rows[1][1] != 1 or not (last or summed == list(range(len(summed)))):
         return None
@@ -187,6 +190,36 @@ def _sum(instruction: Instruction) -> list[Record] | None:
     if last:
         return [Record(NUMBER["sum_along"], out.dtype, (Operand(out, (kept[1][1],)), operand), (R, C), int(R > 1))]
     return [Record(NUMBER["sum_rows"], out.dtype, (Operand(out, (0, 1)), operand), (R, C), 2)]
+
+
+def _log_softmax(instruction: Instruction) -> list[Record] | None:
+    """Return the record of a log-softmax over the last axis."""
+    (x,), out, axis = instruction.inputs, instruction.outputs[0], instruction.attrs["axis"]
+    if not isinstance(x, Slot) or x.dtype != out.dtype or not x.shape:
+        return None
+    last = len(x.shape) - 1
+    read, made = flat(x, last), flat(out, last)
+    if axis not in (-1, last, (-1,), (last,)) or read is None or made is None or read[0][1] == 0:
+        return None
+    if read[0][1] > 1 and (read[1][1], made[1][1]) != (1, 1):
+        return None
+    operands = Operand(out, (made[1][0],)), Operand(x, (read[1][0],))
+    return [Record(NUMBER["log_softmax"], out.dtype, operands, read[0], int(read[0][0] > 1))]
+
+
+def _sum_between(instruction: Instruction, a: Slot, summed: list[int]) -> list[Record] | None:
+    out, start, stop = instruction.outputs[0], summed[0], summed[-1] + 1
+    after = stop if len(out.shape) == len(a.shape) else start  # where the last axes of the result begin
+    read = [joined(a, *ends) for ends in ((0, start), (start, stop), (stop, len(a.shape)))]
+    made = [joined(out, 0, start), joined(out, after, len(out.shape))]
+    if summed != list(range(start, stop)) or None in read or None in made:
+        return None
+    (G, group), (R, row), (C, column) = cast("list[tuple[int, int]]", read)
+    (_, step), (_, entry) = cast("list[tuple[int, int]]", made)
+    if R == 0 or (C > 1 and (column, entry) != (1, 1)):
+        return None
+    operand = Operand(a, (group, row), number=1 / R if instruction.operator.name == "mean" else 1.0)
+    return [Record(NUMBER["sum_middle"], out.dtype, (Operand(out, (step,)), operand), (G, C, R))]
 
 
 def _astype(instruction: Instruction) -> list[Record] | None:
@@ -262,6 +295,7 @@ _MAKERS: dict[str, Callable[[Instruction], list[Record] | None]] = {
     "matmul": _matmul,
     "sum": _sum,
     "mean": _sum,
+    "log_softmax": _log_softmax,
     "contiguous": _copy,
     "reshape": _reshape,
     "scatter": _scatter,

@@ -41,27 +41,40 @@ def _rule(call: Call, inputs: Operands, new: Rewriter) -> Sequence[Value] | None
         return _running(call, x, new)
     if call.name == "prod":
         return _product(call, x, new)
-    return _by_halves(call, x, new) if call.name in (*_EXTREMES, "logsumexp", "log_softmax") else None
-
-
-def _by_halves(call: Call, x: Value, new: Rewriter) -> list[Value]:
-    """Return the extreme entries of axes, the logarithm of a sum of exponentials, or what a softmax is the exp of."""
-    axes = axes_of(call) if call.attrs.get("axis") is not None else tuple(range(x.ndim))
-    axis = axes[0] if len(axes) == 1 else -1
-    if len(axes) > 1:
-        x = _with_last(new, x, axes) if len(axes) < x.ndim else x
-        x = reshaped(new, x, (*x.shape[: x.ndim - len(axes)], math.prod(x.shape[x.ndim - len(axes) :])))
-    if call.name in _EXTREMES:
-        return [reshaped(new, _extreme(new, _EXTREMES[call.name], x, axis), call.output.shape)]
-    last = [*(place for place in range(x.ndim) if place != axis % x.ndim), axis % x.ndim]  # where sums are known
-    x = transposed(new, x, last)
-    top = _finite(new, _extreme(new, _EXTREMES["max"], x, -1))
-    powers = new.call(_EXP, [new.call(_SUBTRACT, [x, top]).output]).output
-    total = new.call(SUM, [powers], {"axis": (x.ndim - 1,), "keepdims": True}).output
-    found = new.call(ADD, [new.call(_LOG, [total]).output, top]).output
     if call.name == "log_softmax":
-        found = transposed(new, new.call(_SUBTRACT, [x, found]).output, np.argsort(last).tolist())
-    return [reshaped(new, found, call.output.shape)]
+        return _log_softmax(call, x, new)
+    return _extremes(call, x, new) if call.name in (*_EXTREMES, "logsumexp") else None
+
+
+def _extremes(call: Call, x: Value, new: Rewriter) -> list[Value]:
+    """Return the extreme entries of axes, or the logarithm of a sum of exponentials."""
+    axes = axes_of(call)
+    if len(axes) == 1 and call.name in _EXTREMES:
+        made = _extreme(new, _EXTREMES[call.name], x, axes[0])
+    else:
+        x = _rows(new, x, axes)
+        made = _extreme(new, _EXTREMES["max" if call.name == "logsumexp" else call.name], x, 1)
+    if call.name == "logsumexp":
+        top = _finite(new, made)
+        powers = new.call(_EXP, [new.call(_SUBTRACT, [x, top]).output]).output
+        total = new.call(SUM, [powers], {"axis": (1,), "keepdims": True}).output
+        made = new.call(ADD, [new.call(_LOG, [total]).output, top]).output
+    return [reshaped(new, made, call.output.shape)]
+
+
+def _log_softmax(call: Call, x: Value, new: Rewriter) -> list[Value]:
+    axes = axes_of(call)
+    order = [*(axis for axis in range(x.ndim) if axis not in axes), *axes]
+    made = new.call(call.operator, [_rows(new, x, axes)], {"axis": -1}).output
+    made = reshaped(new, made, tuple(x.shape[axis] for axis in order))
+    return [transposed(new, made, np.argsort(order).tolist())]
+
+
+def _rows(new: Rewriter, x: Value, axes: Sequence[int]) -> Value:
+    """Return x in one piece as a matrix, with what lies along these axes as its rows."""
+    x = _with_last(new, x, axes)
+    columns = math.prod(x.shape[x.ndim - len(axes) :])
+    return reshaped(new, x, (math.prod(x.shape) // columns, columns))
 
 
 def _positions(call: Call, x: Value, new: Rewriter) -> list[Value] | None:
@@ -119,19 +132,15 @@ def _running(call: Call, x: Value, new: Rewriter) -> list[Value]:
 
 
 def _product(call: Call, x: Value, new: Rewriter) -> list[Value]:
-    """Return the product over axes: the last of running products, which are few where the axis is halved first."""
-    axes = axes_of(call)
-    x = _with_last(new, x, axes)
-    kept = x.shape[: x.ndim - len(axes)]
-    x = reshaped(new, x, (*kept, math.prod(x.shape[len(kept) :])))
-    before = (slice(None),) * len(kept)
-    while (length := x.shape[-1]) > 1:
+    """Return the product over axes, half of them times the other half."""
+    x = _rows(new, x, axes_of(call))
+    while (length := x.shape[1]) > 1:
         half = length // 2
         parts = [slice(0, half), slice(half, 2 * half)] + [slice(2 * half, length)] * (length % 2)
-        left, right, *odd = (new.call(GETITEM, [x], {"index": (*before, part)}).output for part in parts)
+        left, right, *odd = (new.call(GETITEM, [x], {"index": (slice(None), part)}).output for part in parts)
         x = new.call(MULTIPLY, [left, right]).output
         if odd:
-            x = new.call(CONCATENATE, [x, *odd], {"axis": len(kept)}).output
+            x = new.call(CONCATENATE, [x, *odd], {"axis": 1}).output
     return [reshaped(new, x, call.output.shape)]
 
 

@@ -223,23 +223,36 @@ static char *NAME(pack)(Part *part, Size steps, char *to, const char *end) {
 
 /* -- sums of a (n[0], n[1]), times x[A] ---------------------------------------------------------------------------- */
 
-/* over the rows: out (n[1]) = x[A] * a.sum(axis 0) */
-static void NAME(sum_rows)(Part *part) {
-    const Record *record = part->record;
-    const REAL *a = part->p[A];
-    REAL *out = part->p[OUT], factor = (REAL)record->x[A];
+/* columns first to last of out = factor * the sum of so many rows */
+static void NAME(add_rows)(const REAL *a, Size step, Size rows, REAL *out, Size first, Size last, REAL factor) {
     enum { WIDE = 8 * LANES };
-    for (Size j = part->lo; j < part->hi; j += WIDE) {
-        Size width = part->hi - j < WIDE ? part->hi - j : WIDE;
+    for (Size j = first; j < last; j += WIDE) {
+        Size width = last - j < WIDE ? last - j : WIDE;
         REAL total[WIDE] = {0};
-        for (Size i = 0; i < record->n[0]; i++) {
-            const REAL *row = a + i * record->s[A][0] + j;
+        for (Size i = 0; i < rows; i++) {
+            const REAL *row = a + i * step + j;
             if (width == WIDE)
                 for (int k = 0; k < WIDE; k++) total[k] += row[k];
             else
                 for (Size k = 0; k < width; k++) total[k] += row[k];
         }
         for (Size k = 0; k < width; k++) out[j + k] = total[k] * factor;
+    }
+}
+
+/* over the rows: out (n[1]) = x[A] * a.sum(axis 0) */
+static void NAME(sum_rows)(Part *part) {
+    const Record *record = part->record;
+    NAME(add_rows)(part->p[A], record->s[A][0], record->n[0], part->p[OUT], part->lo, part->hi, (REAL)record->x[A]);
+}
+
+/* over the axis in the middle: out (n[0], n[1]) = x[A] * a (n[0], n[2], n[1]).sum(axis 1) */
+static void NAME(sum_middle)(Part *part) {
+    const Record *record = part->record;
+    for (Size i = part->lo; i < part->hi; i++) {
+        const REAL *a = (const REAL *)part->p[A] + i * record->s[A][0];
+        REAL *out = (REAL *)part->p[OUT] + i * record->s[OUT][0];
+        NAME(add_rows)(a, record->s[A][1], record->n[2], out, 0, record->n[1], (REAL)record->x[A]);
     }
 }
 

@@ -1,4 +1,4 @@
-/* The loss: cross-entropy of logits a (n[0], n[1]), and x[A] times its gradient, in out. */
+/* Of logits a (n[0], n[1]): the cross-entropy and x[A] times its gradient, in out; the logarithms of a softmax. */
 
 static REAL NAME(largest)(Size n, const REAL *a) {
     REAL most = a[0];
@@ -66,4 +66,21 @@ static void NAME(mean_nats)(Part *part) {
     double total = 0;
     for (Size r = 0; r < record->n[0]; r++) total += ((double *)part->p[A])[r];
     *(REAL *)part->p[OUT] = (REAL)(total / (double)NAME(positions)(record, part->p[B]));
+}
+
+/* out (n[0], n[1]) = a - log(sum(exp(a))) along each row */
+static void NAME(log_softmax)(Part *part) {
+    enum { PIECE = 1024 };
+    const Record *record = part->record;
+    Size V = record->n[1];
+    for (Size r = part->lo; r < part->hi; r++) {
+        const REAL *a = (REAL *)part->p[A] + r * record->s[A][0];
+        REAL *out = (REAL *)part->p[OUT] + r * record->s[OUT][0];
+        REAL most = NAME(largest)(V, a), shift = most - most == 0 ? most : 0; /* from infinity nothing is taken away */
+        double total = 0;
+        for (Size j = 0; j < V; j += PIECE)
+            total += (double)NAME(exps)(V - j < PIECE ? V - j : PIECE, out + j, a + j, shift);
+        REAL nats = (REAL)log(total);
+        for (Size j = 0; j < V; j++) out[j] = (a[j] - shift) - nats;
+    }
 }
