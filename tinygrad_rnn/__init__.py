@@ -26,11 +26,11 @@ _HOME = {
         "column_stack concatenate copy copysign cos cosh cross cross_entropy cumprod cumsum cumulative_prod "
         "cumulative_sum cut deg2rad delete diag diagflat diagonal diff divide divmod dot dsplit dstack einsum exp "
         "exp2 expand_dims expm1 fabs fix flip fliplr flipud floor floor_divide fmax fmin fmod gaussian_nll "
-        "getitem heaviside hsplit hstack huber hypot inner kron log log10 log1p log2 log_sigmoid log_softmax "
+        "getitem heaviside hsplit hstack huber hypot inner inv kron log log10 log1p log2 log_sigmoid log_softmax "
         "logaddexp logaddexp2 logsumexp mae matmul matrix_transpose matvec max maximum mean median min minimum "
         "modf moveaxis mse multi_dot multiply nan_to_num nanmean nanstd nansum nanvar negative norm outer pad "
         "power prod ptp rad2deg ravel relu remainder repeat reshape rint roll rollaxis rot90 round select sigmoid "
-        "sign sin sinh softmax softplus sort split sqrt square squeeze stack std subtract sum swapaxes take "
+        "sign sin sinh softmax softplus solve sort split sqrt square squeeze stack std subtract sum swapaxes take "
         "take_along_axis tan tanh tensordot tile trace transpose trapezoid tril triu trunc unstack var vdot "
         "vecdot vecmat vsplit vstack where"
     ),

@@ -113,6 +113,7 @@ from .ops import hstack as hstack
 from .ops import huber as huber
 from .ops import hypot as hypot
 from .ops import inner as inner
+from .ops import inv as inv
 from .ops import kron as kron
 from .ops import log as log
 from .ops import log10 as log10
@@ -168,6 +169,7 @@ from .ops import sin as sin
 from .ops import sinh as sinh
 from .ops import softmax as softmax
 from .ops import softplus as softplus
+from .ops import solve as solve
 from .ops import sort as sort
 from .ops import split as split
 from .ops import sqrt as sqrt

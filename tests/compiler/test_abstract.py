@@ -36,6 +36,12 @@ arrays = st.builds(lambda shape, dtype: np.ones(shape, dtype), st.lists(LENGTHS,
 floats = st.builds(
     lambda shape, dtype: np.ones(shape, dtype), st.lists(LENGTHS, max_size=3), st.sampled_from(DTYPES[:6])
 )
+regular = st.builds(  # matrices that have an inverse
+    lambda lead, n, dtype: np.ones((*lead, 1, 1), dtype) * np.eye(n, dtype=dtype),
+    st.lists(LENGTHS, max_size=2),
+    LENGTHS,
+    st.sampled_from(DTYPES),
+)
 
 
 @st.composite
@@ -192,6 +198,8 @@ CASES = {
     "round": lambda draw: ([draw(arrays)], {"decimals": draw(st.integers(-1, 2))}),
     "cut": lambda draw: ([draw(floats)], {"scale": 0.5}),
     "matmul": lambda draw: (draw(st.lists(arrays, min_size=2, max_size=2)), {}),
+    "inv": lambda draw: ([draw(st.one_of(regular, arrays.filter(lambda x: x.ndim < 2)))], {}),
+    "solve": lambda draw: ([draw(regular), draw(arrays)], {}),
     "reshape": lambda draw: ([x := draw(arrays)], {"shape": shaped(draw, x)}),
     "transpose": turned,
     "broadcast_to": broadcast,

@@ -37,6 +37,7 @@ ROWS = {
     "a primitive of your own": cubed,
     "complex numbers": lambda x: np.abs(x * 1j),
     "`np.sort`": np.sort,
+    "`np.linalg.solve`, `np.linalg.inv`": lambda x: np.linalg.solve(x[0, :2, :2], np.linalg.inv(x[1, :2, :2])),
     "`np.argmax`": lambda x: np.argmax(x, axis=-1),
     "`np.any`, `np.all`, `np.round`": lambda x: (np.any(x > 0, axis=1), np.all(x > 0), np.round(x, 1)),
     "`np.cumsum`": lambda x: np.cumsum(x, axis=1),

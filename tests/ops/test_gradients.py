@@ -15,6 +15,7 @@ from tinygrad_rnn.engine.tensor import wrap
 
 IDS = np.array([[0, 2, 2], [1, 2, 0]])
 ALONG = np.array([[0, 2], [1, 1]])
+EYE = 3 * np.eye(3, dtype=np.float32)
 
 # name: (function, shapes of its inputs)
 CASES = {
@@ -58,6 +59,12 @@ CASES = {
     "log_softmax, axis 0": (lambda x: tr.log_softmax(x, axis=0), [(3, 2)]),
     "softmax": (tr.softmax, [(2, 3)]),
     "matmul": (tr.matmul, [(2, 3), (3, 4)]),
+    "inv": (lambda a: np.linalg.inv(a + EYE), [(2, 3, 3)]),
+    "solve": (lambda a, b: np.linalg.solve(a + EYE, b), [(2, 3, 3), (2, 3, 2)]),
+    "solve, vector": (lambda a, b: tr.solve(a + EYE, b), [(3, 3), (3,)]),
+    "solve, vector by batch": (lambda a, b: tr.solve(a + EYE, b), [(2, 3, 3), (3,)]),
+    "solve, matrix by batch": (lambda a, b: tr.solve(a + EYE, b), [(3, 3), (2, 3, 1)]),
+    "solve, batch broadcast": (lambda a, b: tr.solve(a + EYE, b), [(2, 1, 3, 3), (4, 3, 2)]),
     "matmul, vectors": (operator.matmul, [(3,), (3,)]),
     "matmul, vector left": (operator.matmul, [(3,), (3, 4)]),
     "matmul, vector right": (operator.matmul, [(2, 3), (3,)]),

@@ -36,6 +36,10 @@ def arranged(w: Writer) -> str:
         texts += [f"np.flip({a}, axis={axis})", f"np.diff({a}, axis={axis})", f"np.delete({a}, 0, axis={axis})"]
         texts += [f"np.sort({a}, axis={axis})", f"np.pad({a}, 1)", f"np.pad({a}, (0, 2), mode='edge')"]
         texts.append(f"np.array_split({a}, {w.one_of([1, 2, 3])}, axis={axis})")
+    if n > 1 and np.shape(w.of(a))[-1] == np.shape(w.of(a))[-2]:
+        side = np.shape(w.of(a))[-1]
+        regular = f"(np.tanh({a}) + {side + 2} * np.eye({side}, dtype={a}.dtype))"
+        texts += [f"np.linalg.inv({regular})", f"np.linalg.solve({regular}, {a})"]
     if n > 1:
         texts += [f"np.{name}({a})" for name in ("tril", "triu", "trace", "diagonal", "rot90", "fliplr", "flipud")]
         texts += [f"np.matrix_transpose({a})", f"np.rollaxis({a}, {w.axis(n)})"]

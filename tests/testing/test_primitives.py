@@ -16,6 +16,7 @@ POSITIVE = (0.5, 2.0)
 MASK = np.array([[True, False, True], [False, False, True]])
 IDS = np.array([[0, 2], [-1, 0]])
 ALONG = np.array([[0, 2], [1, 1]])
+REGULAR = np.random.default_rng(6).standard_normal((2, 3, 3)) + 3 * np.eye(3)
 TARGETS = np.array([[1, 0, -1], [3, 3, 2]])
 RNG = np.random.default_rng(5)
 
@@ -131,6 +132,8 @@ CASES = {
     "matmul, vector right": (ops.matmul, [(2, 3), (3,)], {}),
     "matmul, batch": (ops.matmul, [(2, 2, 3), (2, 3, 4)], {}),
     "matmul, sequence by matrix": (ops.matmul, [(2, 5, 3), (3, 4)], {}),
+    "inv": (ops.inv, [REGULAR], {}),
+    "solve": (ops.solve, [REGULAR, (3, 2)], {}),
     "sum": (reduce.sum, [(2, 3)], {"reference": np.sum}),
     "sum, axis": (reduce.sum, [(2, 3, 4)], {"attrs": {"axis": 1}, "reference": np.sum}),
     "sum, axes": (reduce.sum, [(2, 3, 4)], {"attrs": {"axis": (0, -1), "keepdims": True}, "reference": np.sum}),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 _INTERPOLATE = "sort with `np.sort`, and weight the two elements beside the place"
-_DECOMPOSE = "nothing with a gradient: decompositions of matrices are not supported"
+_DECOMPOSE = "nothing with a gradient, but `np.linalg.solve` and `np.linalg.inv`"
 _POLYNOMIAL = "write the polynomial with `*` and `+`"
 _BITS = "apply it to integers in `x.data`"
 _SETS = "apply it to `x.data`, and pick the elements with an index"
@@ -107,14 +107,12 @@ INSTEAD: dict[str, str] = {
     "linalg.eigh": _DECOMPOSE,
     "linalg.eigvals": _DECOMPOSE,
     "linalg.eigvalsh": _DECOMPOSE,
-    "linalg.inv": _DECOMPOSE,
     "linalg.lstsq": _DECOMPOSE,
     "linalg.matrix_power": "`@`, several times",
     "linalg.matrix_rank": _DECOMPOSE,
     "linalg.pinv": _DECOMPOSE,
     "linalg.qr": _DECOMPOSE,
     "linalg.slogdet": _DECOMPOSE,
-    "linalg.solve": _DECOMPOSE,
     "linalg.svd": _DECOMPOSE,
     "linalg.svdvals": _DECOMPOSE,
     "linalg.tensorinv": _DECOMPOSE,

@@ -222,6 +222,8 @@ OPERATORS: dict[str, Row] = {
     "take_along": _take_along,
     "take_along_back": _take_along_back,
     "linear_recurrence": _linear_recurrence,
+    "inv": lambda jax, a: jax.numpy.linalg.inv(a),
+    "solve": lambda jax, a, b: jax.numpy.linalg.solve(a, b),
     "tinygrad_rnn.optim.clipping.norms": _norms,
 }
 """By the name of the operator."""

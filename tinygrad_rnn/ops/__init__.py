@@ -57,6 +57,8 @@ from .exponents import logaddexp2 as logaddexp2
 from .index import getitem as getitem
 from .index import take as take
 from .index import take_along_axis as take_along_axis
+from .inverses import inv as inv
+from .inverses import solve as solve
 from .joining import append as append
 from .joining import array_split as array_split
 from .joining import atleast_1d as atleast_1d

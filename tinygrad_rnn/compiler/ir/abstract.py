@@ -151,6 +151,16 @@ def _matmul(_: Compute, a: Abstract, b: Abstract) -> Specs:
     return [((*lead, *rows, *columns), _promoted(a.dtype, b.dtype))]
 
 
+def _solved(_: Compute, a: Abstract, *b: Abstract) -> Specs:
+    shape, right = a.shape, b[0].shape if b else a.shape
+    if len(shape) < 2 or shape[-1] != shape[-2] or not right or right[-2 if len(right) > 1 else 0] != shape[-1]:
+        raise ValueError
+    dtype = _promoted(a.dtype, (*b, a)[0].dtype)
+    if dtype.kind not in "fc":
+        raise ValueError  # whole numbers become floating point: the operation itself says how
+    return [((*_broadcast(shape[:-2], right[:-2]), *right[-2:]), dtype)]
+
+
 def _axes(axis: Axes, ndim: int) -> tuple[int, ...]:
     axes = tuple(range(ndim)) if axis is None else (axis,) if isinstance(axis, int) else axis
     if not all(-ndim <= place < ndim for place in axes):
@@ -311,6 +321,7 @@ _RULES: dict[object, Callable[..., Specs]] = {
     "round": _rounded,
     "cut": _unchanged,
     "matmul": _matmul,
+    **dict.fromkeys(("solve", "inv"), _solved),
     "transpose": _transpose,
     "broadcast_to": _broadcast_to,
     "concatenate": _concatenate,
