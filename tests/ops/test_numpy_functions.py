@@ -365,6 +365,7 @@ def test_numbers_among_the_choices_take_the_dtype_of_the_others():
         (tr.select, lambda *args: np.asarray([1.0]), ([], [], [1.0])),
         (tr.vdot, np.vdot, ([1.0, 2.0], [3.0, 4.0])),
         (tr.trapezoid, np.trapezoid, ([1.0, 2.0], [3.0, 5.0])),
+        (tr.average, np.average, ([1, 2], None, [3, 5])),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )

@@ -242,7 +242,7 @@ PROMOTED = frozenset(OPERATORS) - {
         "split",
         "where",
     ),
-    *("getitem", "scatter", "take", "take_back", "take_along", "take_along_back", "sum", "mean", "max", "min", "prod"),
-    *("cumsum", "cumprod", "cross_entropy", "cross_entropy_back", "tinygrad_rnn.optim.clipping.norms"),
+    *("getitem", "scatter", "take", "take_back", "take_along", "take_along_back", "max", "min"),
+    *("cross_entropy", "cross_entropy_back", "tinygrad_rnn.optim.clipping.norms"),
 }
 """Operators whose operands are cast to the dtype of the result first: NumPy promotes int32 and float32 to float64."""

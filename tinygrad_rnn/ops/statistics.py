@@ -14,6 +14,7 @@ from typing import Literal, TypeGuard, overload
 import numpy as np
 from numpy.typing import DTypeLike
 
+from ..engine.operands import as_value
 from ..engine.signatures import unary
 from ..engine.table import implements
 from ..engine.tape import Array
@@ -290,7 +291,8 @@ def average(
         weights = transpose(weights, tuple(int(place) for place in np.argsort(axes)))
         weights = reshape(weights, tuple(length if place in axes else 1 for place, length in enumerate(shape)))
         weights = broadcast_to(weights, shape)
-    wide = [np.float64] if np.result_type(a).kind in "biu" else []  # products of bytes would be bytes
+    a, weights = as_value(a), as_value(weights)
+    wide = [np.float64] if a.dtype.kind in "biu" else []  # products of bytes would be bytes
     a, weights = (astype(part, np.result_type(a, weights, *wide)) for part in (a, weights))
     total = sum(weights, axis, keepdims=keepdims)
     made = sum(multiply(a, weights), axis, keepdims=keepdims) / total
