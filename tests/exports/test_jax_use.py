@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from jax_runs import M, assert_same, jax, rng, values, x
+from jax_runs import M, assert_same, check, jax, rng, values, x
 from jax_runs import settings_of_jax as settings_of_jax
 from programs import lines, write
 from verdict import difference, rounding
@@ -212,3 +212,22 @@ def test_without_jax(monkeypatch):
     monkeypatch.setitem(sys.modules, "jax.numpy", None)
     with pytest.raises(tr.ConfigError, match=r"tinygrad_rnn\[jax\]"):
         tr.to_jax(np.tanh)
+
+
+def of_whole_numbers(i, f, u, m):
+    """Functions that JAX computes in another dtype than NumPy, unless their operands have that of the result."""
+    sums = np.mean(i), np.cumsum(u), np.cumprod(u), np.sum(u), np.prod(u), np.mean(u, axis=0), np.average(u, weights=u)
+    return *sums, np.where(m, i, f), np.isin(i, f), np.isclose(i, f, rtol=0, atol=0), np.round(i, -2), i == f
+
+
+def test_whole_numbers_keep_their_digits():
+    i, f = np.array([2**24 + 1, 3, -(2**30) - 1, 155], np.int32), np.array([2.0**24, 3.5, -(2**30), 0.1], np.float32)
+    given = i, f, np.array([255, 254, 3, 1], np.uint8), np.array([1, 0, 1, 1], bool)
+    check(of_whole_numbers, *given)
+
+
+def test_arrays_in_another_order_of_bytes_and_masked_ones():
+    swapped = np.arange(3.0).astype(">f8")
+    np.testing.assert_array_equal(tr.to_jax(lambda x: 2 * x)(swapped), [0, 2, 4])
+    with pytest.raises(tr.DTypeError, match="to_jax: expected a plain array, got MaskedArray"):
+        tr.to_jax(lambda x: 2 * x)(np.ma.array([1.0, 2.0], mask=[True, False]))

@@ -15,6 +15,7 @@ from ..compiler.recording.arguments import Arguments, arguments_of, checked, par
 from ..compiler.recording.known import Known
 from ..compiler.recording.loops import LoopTracer
 from ..compiler.recording.trace import ARRAY, Recorder, trace
+from ..engine.arrays import check_plain
 from ..engine.tape import Array, DType
 from ..engine.tensor import Tensor
 from ..engine.tree import flatten, map_leaves, rebuild, structure
@@ -114,6 +115,9 @@ class _Leaf:
             self.dtype = np.dtype(part.dtype)
             if self.dtype.kind not in "biufc":
                 raise DTypeError(f"to_jax: arrays of dtype {self.dtype} cannot be recorded; pass float32")
+            if isinstance(part, np.ndarray):
+                check_plain(part, "to_jax")
+                part = part.astype(self.dtype.newbyteorder("="), copy=False)  # JAX knows the machine's order of bytes
             self.value = jax.numpy.asarray(part._array if isinstance(part, Tensor) else part)
             if not isinstance(part, Tensor):
                 self.recorded = np.zeros(part.shape, self.value.dtype)  # what is in it does not matter

@@ -24,7 +24,7 @@ from ..errors import UnsupportedError
 from ..ops.truncate import _cut
 from .jax_constants import constant_row
 from .jax_nested import nested_loops
-from .jax_operators import OPERATORS, PROMOTED, JaxArray, Row
+from .jax_operators import COMPARED, OPERATORS, PROMOTED, JaxArray, Row
 
 JaxRules = Mapping[Primitive[..., object], Callable[..., object]]
 """Functions of JAX for primitives of the user: of the same arrays and attributes."""
@@ -166,13 +166,14 @@ class Interpreter:
     def _promoted(self, call: Call, parts: list[JaxArray]) -> list[JaxArray]:
         """Return operands in the dtype that NumPy computes in: JAX makes float32 of int64 and float32."""
         dtype: DType | None = None
-        if call.name in PROMOTED:
+        if call.name in PROMOTED or call.name == "where":
             dtype = call.outputs[0].dtype
-        elif isinstance(call.operator.compute, np.ufunc) and len(parts) == 2:
+        elif (isinstance(call.operator.compute, np.ufunc) or call.name in COMPARED) and len(parts) == 2:
             dtype = np.result_type(*(part.dtype for part in call.inputs if isinstance(part, Value)))
         if dtype is None or dtype.kind == "b":
             return parts
-        return [self._cast(part, dtype) if hasattr(part, "dtype") else part for part in parts]
+        kept = 1 if call.name == "where" else 0  # the condition
+        return parts[:kept] + [self._cast(part, dtype) if hasattr(part, "dtype") else part for part in parts[kept:]]
 
     def _loop(self, body: Body, inputs: list[JaxArray]) -> list[JaxArray]:
         """Return the results of a loop: a scan. Draws in it get a key for each step."""

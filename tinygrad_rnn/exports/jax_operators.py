@@ -66,6 +66,13 @@ def _cut(jax: ModuleType, h: JaxArray, *, scale: float) -> JaxArray:
     return cut(h)
 
 
+def _round(jax: ModuleType, x: JaxArray, *, decimals: int = 0) -> JaxArray:
+    if decimals >= 0 or x.dtype.kind not in "iu":
+        return jax.numpy.round(x, decimals)
+    wide = jax.numpy.asarray(x, jax.dtypes.canonicalize_dtype(np.float64))  # JAX has no tens of whole numbers
+    return jax.numpy.round(wide / 10**-decimals) * 10**-decimals
+
+
 # -- reductions and losses --------------------------------------------------------------------------------------------
 
 
@@ -195,13 +202,14 @@ def _linear_recurrence(jax: ModuleType, a: JaxArray, b: JaxArray) -> JaxArray:
 _SAME_NAME = (
     "add subtract multiply divide maximum minimum negative sqrt exp tanh floor ceil trunc rint sign power log sin cos "
     "tan arcsin arccos arctan sinh cosh arcsinh arccosh arctanh log1p expm1 log2 log10 exp2 cbrt arctan2 hypot fmod "
-    "logaddexp remainder floor_divide round where matmul sum mean max min prod cumsum cumprod reshape "
+    "logaddexp remainder floor_divide where matmul sum mean max min prod cumsum cumprod reshape "
     "broadcast_to transpose"
 )
 
 OPERATORS: dict[str, Row] = {
     **{name: _numpy(name) for name in _SAME_NAME.split()},
     **dict.fromkeys(("astype", "contiguous", "copy"), _same),
+    "round": _round,
     "relu": _relu,
     "sigmoid": _sigmoid,
     "sigmoid_slope": _sigmoid_slope,
@@ -246,3 +254,6 @@ PROMOTED = frozenset(OPERATORS) - {
     *("cross_entropy", "cross_entropy_back", "tinygrad_rnn.optim.clipping.norms"),
 }
 """Operators whose operands are cast to the dtype of the result first: NumPy promotes int32 and float32 to float64."""
+
+COMPARED = frozenset(["isin", "isclose", "allclose", "array_equal", "searchsorted", "digitize"])
+"""Functions of NumPy, other than ufuncs, that compare two arrays in the dtype in which they meet."""
