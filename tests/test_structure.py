@@ -205,7 +205,7 @@ BUDGET = {
     "compiler": 12890,
     "truncation": 2515,
     "credit": 3717,
-    "exports": 9711,
+    "exports": 9720,
     "course": 4000,
     "parallel": 1060,
 }

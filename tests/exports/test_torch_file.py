@@ -164,7 +164,13 @@ def unused_state(x, i, m):
     return tr.scan(lambda x, total: (x, total + x), np.zeros(()), x, axis=0)[0]
 
 
-@pytest.mark.parametrize("f", [ends, whole, of_no_axes, unused_state])
+def two_dtypes(x, i, m):
+    """Comparisons of whole numbers with real ones, and logarithms of probabilities of whole numbers."""
+    narrow, large = np.astype(x, np.float32) * 0 + 2**24, np.astype(i, np.int32) + 2**24
+    return large == narrow, large <= narrow, large > 2.0**24, tr.log_softmax(i), tr.softmax(i), m == i
+
+
+@pytest.mark.parametrize("f", [ends, whole, of_no_axes, unused_state, two_dtypes])
 def test_numbers_as_operands_and_values_at_the_ends(torch, tmp_path, f):
     x = np.array([0, -0.0, 3, -2, np.nan, np.inf, -np.inf])
     i, m = np.array([0, 1, -1, 2, 5, -6, 7]), np.array([1, 0, 1, 1, 0, 0, 1], bool)

@@ -148,7 +148,15 @@ def _power(to: Writer, call: Call) -> str:
 
 
 def _compared(sign: str) -> _Expression:
-    return lambda to, call: f" {sign} ".join(map(to.text, call.inputs))
+    """Return the writer of a comparison, in the dtype in which NumPy compares: PyTorch rounds int32 to float32."""
+
+    def written(to: Writer, call: Call) -> str:
+        given = {part.dtype if isinstance(part, Value) else type(part) for part in call.inputs}
+        dtypes = given - {bool, int}  # which take that of the array
+        dtype = np.result_type(*(0.5 if one is float else one for one in dtypes)) if len(dtypes) > 1 else None
+        return f" {sign} ".join(to.text(part, dtype) for part in call.inputs)
+
+    return written
 
 
 def _function(name: str) -> _Expression:
@@ -219,7 +227,8 @@ def _along(name: str) -> _Expression:
     def written(to: Writer, call: Call) -> str:
         (axis,) = _axes(call)
         keep = f", keepdim={bool(call.attrs['keepdims'])}" if "keepdims" in call.attrs else ""
-        return f"{name}({to.text(call.inputs[0])}, dim={axis}{keep})"
+        real = call.outputs[0].dtype if call.outputs[0].dtype.kind == "f" else None
+        return f"{name}({to.text(call.inputs[0], real)}, dim={axis}{keep})"
 
     return written
 
