@@ -186,6 +186,33 @@ def test_reading_a_value_is_an_error_that_says_why(read):
     assert context().tracer is None
 
 
+def test_a_decomposition_of_the_users_has_no_result_for_matrices_of_ones():
+    @tr.primitive()
+    def cholesky(a, /):
+        return np.linalg.cholesky(a)
+
+    @cholesky.rule(keep="y")
+    def _(g, y, a):
+        lower = np.tril(np.swapaxes(y, -1, -2) @ g)
+        inner = lower - 0.5 * lower * np.eye(y.shape[-1])
+        turned = np.linalg.solve(np.swapaxes(y, -1, -2), inner)
+        found = np.linalg.solve(np.swapaxes(y, -1, -2), np.swapaxes(turned, -1, -2))
+        return ((found + np.swapaxes(found, -1, -2)) / 2,)
+
+    def f(x, sign):
+        root = cholesky(sign * (x @ np.swapaxes(x, -1, -2) + np.eye(3)))
+        return np.sum(root), tr.grad(np.sum(np.tanh(root)), x)
+
+    x = tr.tensor(np.random.default_rng(0).standard_normal((2, 3, 3)), requires_grad=True)
+    loss, gradient = tr.compile(f)(x, 1.0)
+    np.testing.assert_allclose(loss, f(x, 1.0)[0].item(), rtol=1e-13)
+    np.testing.assert_allclose(gradient, f(x, 1.0)[1], rtol=1e-10)
+    with pytest.raises(np.linalg.LinAlgError, match="positive definite"):
+        tr.compile(f)(x, -1.0)
+    with pytest.raises(tr.ShapeError, match=r"cholesky: .*\(2, 3, 4\)"):
+        tr.compile(lambda x: cholesky(x * np.ones((3, 4))))(x[..., :1])
+
+
 def test_the_value_of_a_parameter_cannot_be_read_either():
     w = leaf(2)
     with pytest.raises(tr.TraceError, match=r"Tensor.data \(w\): the value of a Tensor of shape \(2,\)"):

@@ -262,7 +262,7 @@ class Primitive(Generic[P, R_co]):
             if (abstract := tracer.abstract(self, values, attrs)) is not None:
                 return abstract
         try:
-            output = self.forward(*values, **attrs)
+            output = (self.forward if tracer is None else tracer.computed(self.forward))(*values, **attrs)
         except (ValueError, IndexError, TypeError) as error:
             raise explained(error, self.name, self._attributes, values, attrs) from error
         if self.multiple and isinstance(output, tuple):

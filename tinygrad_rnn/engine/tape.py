@@ -174,6 +174,9 @@ class Tracer(Protocol):
     def abstract(self, operation: Operation, values: Sequence[object], attrs: Attributes) -> tuple[Array, ...] | None:
         """Return placeholders for the outputs of an operation, without computing them; None: compute them."""
 
+    def computed(self, forward: Callable[..., object]) -> Callable[..., object]:
+        """Return the function of an operation, as it is called on placeholders."""
+
     def abstracted(self, outputs: tuple[Array, ...]) -> tuple[Array, ...]:
         """Return placeholders for outputs of which only shapes and dtypes matter."""
 

@@ -15,7 +15,7 @@ from ...engine.tensor import Tensor, wrap
 from ...engine.walk import ancestors
 from ...errors import TraceError
 from ..ir.abstract import specs_of
-from ..ir.arrays import abstract_array, uniform_elementwise, uniform_reduction
+from ..ir.arrays import abstract_array, uniform_elementwise, uniform_reduction, unit_matrices
 from ..ir.graph import Attrs, Call, Operator, Value, map_attrs
 from ..ir.operators import operator_of
 from ..ir.table import ELEMENTWISE
@@ -101,6 +101,17 @@ class Tracer:
         else:
             made = uniform_reduction(operator.name, values[0], specs[0])
         return None if made is None else (made,)
+
+    def computed(self, forward: Callable[..., object]) -> Callable[..., object]:
+        """Return a function that is called again, on unit matrices, if it fails on ones, as decompositions do."""
+
+        def called(*values: object, **attrs: object) -> object:
+            try:
+                return forward(*values, **attrs)
+            except np.linalg.LinAlgError:
+                return forward(*map(unit_matrices, values), **attrs)
+
+        return called
 
     def abstracted(self, outputs: tuple[Array, ...]) -> tuple[Array, ...]:
         """Return abstract arrays in place of floating point outputs: nobody may read their values.
