@@ -50,7 +50,7 @@ def part(call, lo, hi):
         right = touched(call, B, (s[B][0], all_of[2]), (s[B][1], columns))
         more = [touched(call, C, (s[C][0], rows), (1, columns))]  # without one it is no memory
         return [left, right, *more] if n[2] else [], [touched(call, OUT, (s[OUT][0], rows), (1, columns))]
-    if name == "sum_along":
+    if name in ("sum_along", "logsumexp"):
         rows = touched(call, A, (s[A][0], mine), (1, all_of[1]))
         return [rows], [touched(call, OUT, (s[OUT][0], mine))]
     if name == "log_softmax":

@@ -202,7 +202,7 @@ BUDGET = {
     "data": 2978,
     "handwritten": 2210,
     "testing": 3690,
-    "compiler": 12907,
+    "compiler": 12930,
     "truncation": 2515,
     "credit": 3717,
     "exports": 9720,

@@ -22,7 +22,13 @@ def calls(x, ids):
     loss = tr.cross_entropy(x @ W, ids)
     return (
         *(loss, tr.grad(loss, x), np.sum(x, axis=0), np.mean(x, axis=1), np.where(x > 0, x, 0), np.tanh(x[:, ::-1])),
-        *(tr.log_softmax(x), np.sum(x.reshape(2, 2, 6), axis=1), np.astype(ids, float), np.astype(x, np.int64)),
+        *(
+            tr.log_softmax(x),
+            tr.logsumexp(x, axis=1),
+            np.sum(x.reshape(2, 2, 6), axis=1),
+            np.astype(ids, float),
+            np.astype(x, np.int64),
+        ),
         *(tr.take(x, ids, axis=0), tr.grad(np.sum(tr.take(x * x, ids, axis=0)), x), np.astype(x, np.float32)),
     )
 
@@ -44,6 +50,7 @@ def records(plan):
         "sum_along",
         "sum_middle",
         "log_softmax",
+        "logsumexp",
         "from_whole",
         "to_whole",
         "take",

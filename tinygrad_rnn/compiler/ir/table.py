@@ -65,7 +65,7 @@ TABLE = [
     *_others("reshape transpose broadcast_to split unstack getitem cut squeeze expand_dims", "view", ""),
     *_others("contiguous stack concatenate", "move", ""),
     *_others("take", "move"),
-    *_others("take_back find_equal add_equal subtract_rows loss_and_gradient mean_nats log_softmax"),
+    *_others("take_back find_equal add_equal subtract_rows loss_and_gradient mean_nats log_softmax logsumexp"),
     # Records of the library, not instructions of plans:
     *_others("sum_rows sum_middle sum_along convert from_whole to_whole chain loop"),
 ]

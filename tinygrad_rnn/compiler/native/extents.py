@@ -53,6 +53,7 @@ _WALKS: dict[str, tuple[_Walk, ...]] = {
     "subtract_rows": (lambda n, s: [(s[0], n[2]), (1, n[1])], _rows, _line),
     "loss_and_gradient": (_rows, _rows, _ids, _line),
     "log_softmax": (_rows, _rows),
+    "logsumexp": (_column, _rows),
     "mean_nats": (_one, _line, _ids),
     **dict.fromkeys(("convert", "from_whole", "to_whole"), (_pairs, _pairs)),
 }

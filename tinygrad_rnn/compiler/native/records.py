@@ -192,19 +192,19 @@ def _sum(instruction: Instruction) -> list[Record] | None:
     return [Record(NUMBER["sum_rows"], out.dtype, (Operand(out, (0, 1)), operand), (R, C), 2)]
 
 
-def _log_softmax(instruction: Instruction) -> list[Record] | None:
-    """Return the record of a log-softmax over the last axis."""
-    (x,), out, axis = instruction.inputs, instruction.outputs[0], instruction.attrs["axis"]
+def _along_last(instruction: Instruction) -> list[Record] | None:
+    """Return the record of a log-softmax or a log-sum-exp over the last axis."""
+    (x,), out, name = instruction.inputs, instruction.outputs[0], instruction.operator.name
     if not isinstance(x, Slot) or x.dtype != out.dtype or not x.shape:
         return None
     last = len(x.shape) - 1
-    read, made = flat(x, last), flat(out, last)
-    if axis not in (-1, last, (-1,), (last,)) or read is None or made is None or read[0][1] == 0:
+    read, made = flat(x, last), flat(out, last) if name == "log_softmax" else flat(out, len(out.shape))
+    if instruction.attrs["axis"] not in (-1, last, (-1,), (last,)) or read is None or made is None or read[0][1] == 0:
         return None
-    if read[0][1] > 1 and (read[1][1], made[1][1]) != (1, 1):
+    if (read[0][1] > 1 and read[1][1] != 1) or (made[0][1] > 1 and made[1][1] != 1):
         return None
     operands = Operand(out, (made[1][0],)), Operand(x, (read[1][0],))
-    return [Record(NUMBER["log_softmax"], out.dtype, operands, read[0], int(read[0][0] > 1))]
+    return [Record(NUMBER[name], out.dtype, operands, read[0], int(read[0][0] > 1))]
 
 
 def _sum_between(instruction: Instruction, a: Slot, summed: list[int]) -> list[Record] | None:
@@ -295,7 +295,7 @@ _MAKERS: dict[str, Callable[[Instruction], list[Record] | None]] = {
     "matmul": _matmul,
     "sum": _sum,
     "mean": _sum,
-    "log_softmax": _log_softmax,
+    **dict.fromkeys(("log_softmax", "logsumexp"), _along_last),
     "contiguous": _copy,
     "reshape": _reshape,
     "scatter": _scatter,

@@ -12,14 +12,13 @@ import numpy as np
 from ... import ops
 from ...compiler.ir.editing import in_bodies
 from ...compiler.ir.graph import Call, Graph, Operator, Rewriter, Value
-from ...compiler.ir.operators import ADD, CONCATENATE, CONTIGUOUS, GETITEM, MULTIPLY, SUM, operator_of
+from ...compiler.ir.operators import ADD, CONCATENATE, CONTIGUOUS, GETITEM, MULTIPLY, operator_of
 from ...compiler.passes.common import Operands, axes_of, reshaped, rewrite, transposed
 from ..checks import full_name, setting
 from .whole import ASTYPE, EQUAL, NOT_EQUAL, WHERE
 
 _EXTREMES = {"max": operator_of(ops.maximum), "min": operator_of(ops.minimum)}
 _RUNNING = {"cumsum": ADD, "cumprod": MULTIPLY}
-_SUBTRACT, _EXP, _LOG = (operator_of(one) for one in (ops.subtract, ops.exp, ops.log))
 
 
 def with_known_reductions(graph: Graph) -> Graph:
@@ -41,31 +40,24 @@ def _rule(call: Call, inputs: Operands, new: Rewriter) -> Sequence[Value] | None
         return _running(call, x, new)
     if call.name == "prod":
         return _product(call, x, new)
-    if call.name == "log_softmax":
-        return _log_softmax(call, x, new)
-    return _extremes(call, x, new) if call.name in (*_EXTREMES, "logsumexp") else None
+    if call.name in ("log_softmax", "logsumexp"):
+        return _along_rows(call, x, new)
+    return _extremes(call, x, new) if call.name in _EXTREMES else None
 
 
 def _extremes(call: Call, x: Value, new: Rewriter) -> list[Value]:
-    """Return the extreme entries of axes, or the logarithm of a sum of exponentials."""
     axes = axes_of(call)
-    if len(axes) == 1 and call.name in _EXTREMES:
-        made = _extreme(new, _EXTREMES[call.name], x, axes[0])
-    else:
-        x = _rows(new, x, axes)
-        made = _extreme(new, _EXTREMES["max" if call.name == "logsumexp" else call.name], x, 1)
+    x, axis = (x, axes[0]) if len(axes) == 1 else (_rows(new, x, axes), 1)
+    return [reshaped(new, _extreme(new, _EXTREMES[call.name], x, axis), call.output.shape)]
+
+
+def _along_rows(call: Call, x: Value, new: Rewriter) -> list[Value]:
+    """Return a log-softmax or a log-sum-exp over any axes as one along rows, which the library knows."""
+    axes = axes_of(call)
+    made = new.call(call.operator, [_rows(new, x, axes)], {**call.attrs, "axis": -1}).output
     if call.name == "logsumexp":
-        top = _finite(new, made)
-        powers = new.call(_EXP, [new.call(_SUBTRACT, [x, top]).output]).output
-        total = new.call(SUM, [powers], {"axis": (1,), "keepdims": True}).output
-        made = new.call(ADD, [new.call(_LOG, [total]).output, top]).output
-    return [reshaped(new, made, call.output.shape)]
-
-
-def _log_softmax(call: Call, x: Value, new: Rewriter) -> list[Value]:
-    axes = axes_of(call)
+        return [reshaped(new, made, call.output.shape)]
     order = [*(axis for axis in range(x.ndim) if axis not in axes), *axes]
-    made = new.call(call.operator, [_rows(new, x, axes)], {"axis": -1}).output
     made = reshaped(new, made, tuple(x.shape[axis] for axis in order))
     return [transposed(new, made, np.argsort(order).tolist())]
 
@@ -152,10 +144,3 @@ def _extreme(new: Rewriter, operator: Operator, x: Value, axis: int) -> Value:
         parts = [slice(0, half), slice(length - half, length)]
         x = new.call(operator, [new.call(GETITEM, [x], {"index": (*before, part)}).output for part in parts]).output
     return x
-
-
-def _finite(new: Rewriter, x: Value) -> Value:
-    """Return x between the smallest and the largest finite number: from infinity nothing can be taken away."""
-    most = float(np.finfo(np.float32 if x.dtype == np.float32 else np.float64).max)
-    lifted = new.call(_EXTREMES["max"], [x, -most]).output
-    return new.call(_EXTREMES["min"], [lifted, most]).output

@@ -68,6 +68,12 @@ static void NAME(mean_nats)(Part *part) {
     *(REAL *)part->p[OUT] = (REAL)(total / (double)NAME(positions)(record, part->p[B]));
 }
 
+/* The largest of a row, and 0 if it is infinite, from which nothing can be taken away. */
+static REAL NAME(shift)(Size n, const REAL *a) {
+    REAL most = NAME(largest)(n, a);
+    return most - most == 0 ? most : 0;
+}
+
 /* out (n[0], n[1]) = a - log(sum(exp(a))) along each row */
 static void NAME(log_softmax)(Part *part) {
     enum { PIECE = 1024 };
@@ -75,12 +81,26 @@ static void NAME(log_softmax)(Part *part) {
     Size V = record->n[1];
     for (Size r = part->lo; r < part->hi; r++) {
         const REAL *a = (REAL *)part->p[A] + r * record->s[A][0];
-        REAL *out = (REAL *)part->p[OUT] + r * record->s[OUT][0];
-        REAL most = NAME(largest)(V, a), shift = most - most == 0 ? most : 0; /* from infinity nothing is taken away */
+        REAL *out = (REAL *)part->p[OUT] + r * record->s[OUT][0], shift = NAME(shift)(V, a);
         double total = 0;
         for (Size j = 0; j < V; j += PIECE)
             total += (double)NAME(exps)(V - j < PIECE ? V - j : PIECE, out + j, a + j, shift);
         REAL nats = (REAL)log(total);
         for (Size j = 0; j < V; j++) out[j] = (a[j] - shift) - nats;
+    }
+}
+
+/* out (n[0]) = log(sum(exp(a))) along each row */
+static void NAME(logsumexp)(Part *part) {
+    enum { PIECE = 256 };
+    const Record *record = part->record;
+    REAL powers[PIECE];
+    for (Size r = part->lo; r < part->hi; r++) {
+        const REAL *a = (REAL *)part->p[A] + r * record->s[A][0];
+        REAL shift = NAME(shift)(record->n[1], a);
+        double total = 0;
+        for (Size j = 0; j < record->n[1]; j += PIECE)
+            total += (double)NAME(exps)(record->n[1] - j < PIECE ? record->n[1] - j : PIECE, powers, a + j, shift);
+        ((REAL *)part->p[OUT])[r * record->s[OUT][0]] = (REAL)(log(total) + (double)shift);
     }
 }
