@@ -202,10 +202,10 @@ BUDGET = {
     "data": 2978,
     "handwritten": 2210,
     "testing": 3690,
-    "compiler": 12930,
+    "compiler": 12908,
     "truncation": 2515,
     "credit": 3717,
-    "exports": 9720,
+    "exports": 9705,
     "course": 4000,
     "parallel": 1060,
 }

@@ -69,6 +69,7 @@ FUNCTIONS = {
         lambda ids: (ids * 2 + 1, ids // 2, ids % 3, ids // (ids - 3), -ids, np.maximum(ids, 1), np.abs(ids), ids / 2),
         IDS,
     ),
+    "softmax of whole numbers": (lambda ids: (tr.softmax(ids), tr.logsumexp(ids, axis=0), np.mean(ids, axis=1)), IDS),
     "large whole numbers": (lambda ids: (ids * 2**50, ids + 2**52), IDS),
     "comparisons of whole numbers": (
         lambda ids, x: ((ids == 3) * x[:, 0], ids >= 1, tr.where(ids != 4, ids, 7), ids < x[:, 0], np.sum(ids == 3)),

@@ -24,7 +24,7 @@ ASTYPE, WHERE = operator_of(ops.elementwise.astype), operator_of(ops.where)
 EQUAL, NOT_EQUAL, GREATER, LESS = (
     Operator(name, getattr(np, name), True) for name in ("equal", "not_equal", "greater", "less")
 )
-_REDUCED = frozenset(["sum", "mean", "max", "min", "prod", "cumsum", "cumprod"])
+_REDUCED = frozenset(["sum", "mean", "max", "min", "prod", "cumsum", "cumprod", "logsumexp", "log_softmax"])
 _COMPUTED = (NATIVE - {"copy"}) | _REDUCED | {"stack", "concatenate"}
 _POSITIONS = frozenset(["numpy.argmax", "numpy.argmin"])
 _LOGICAL = frozenset(["logical_and", "logical_or", "logical_not"])
