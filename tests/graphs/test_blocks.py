@@ -140,3 +140,29 @@ def test_a_function_in_the_method_of_a_cell_belongs_to_the_cell():
     cell = tr.Zoneout(tr.GRUCell(3, 4, np.random.default_rng(0)), 0.1)
     outputs, _ = tr.unroll(cell, np.ones((2, 3, 3), np.float32))
     assert draw(np.mean(outputs)).scene.title == "Zoneout, unrolled"
+
+
+class Decaying(tr.Module):
+    """A cell that weakens its state, and then is another one."""
+
+    def __init__(self, cell):
+        self.cell, self.w = cell, tr.parameter(np.ones(4), np.float32)
+
+    def initial_state(self, batch_size):
+        return self.cell.initial_state(batch_size)
+
+    def __call__(self, x, h):
+        return self.cell(x, h * np.exp(-self.w))
+
+
+class Mine(tr.GRUCell):
+    """Computes what its class does."""
+
+
+@pytest.mark.parametrize("view", ["unrolled", "rolled"])
+@pytest.mark.parametrize("make", [lambda cell: Decaying(tr.GRUCell(*cell)), lambda cell: Mine(*cell)])
+def test_a_cell_that_is_drawn_has_its_own_name(view, make):
+    cell = make((3, 4, np.random.default_rng(0)))
+    scene = draw(cell, np.ones((2, 3, 3), np.float32), view=view).scene
+    assert scene.title == f"{type(cell).__name__}, {view}"
+    assert "GRUCell" not in {row.text for box in scene.boxes for row in box.rows}

@@ -105,8 +105,9 @@ class RowContent(ContentBuilder):
         return {*block.nodes, *(node for b in cells for node in {*b.nodes} - {node for node, _ in b.states})}
 
     def maker(self, row: Row) -> str:
-        """Return the class or function that contains the code of a row."""
-        return maker_of(result_of(_latest(row))[0])
+        """Return the class or function that contains the code of a row; of a cell drawn by itself, that of the cell."""
+        alone = row.role == "cell" and [other.role for other in self.table.rows].count("cell") == 1
+        return (alone and self.graph.cell) or maker_of(result_of(_latest(row))[0])
 
     def label(self, row: Row) -> str:
         """Return the label of a row: its module, and the class of a cell; "" for inputs and losses."""
@@ -119,8 +120,7 @@ class RowContent(ContentBuilder):
     def headline(self, how: str) -> str:
         """Return a title that names the cells and how they are drawn, such as "2 × LSTMCell, unrolled"."""
         cells = [self.maker(row) for row in self.table.rows if row.role == "cell"]
-        named = [name for name in dict.fromkeys(cells) if name]
-        counted = [f"{cells.count(name)} × {name}" if cells.count(name) > 1 else name for name in named]
+        counted = [f"{cells.count(n)} × {n}" if cells.count(n) > 1 else n for n in dict.fromkeys(cells) if n]
         return f"{' and '.join(counted)}, {how}" if counted else f"{how.capitalize()} graph"
 
     def _called(self, row: Row, source: Edge) -> str:

@@ -187,6 +187,7 @@ class Graph:
         notes: facts for the subtitle of a drawing, such as the truncation.
         sequence: the array (N, T, ...) of which each step reads a slice; None: unknown.
         initial: arrays of the initial state; (): unknown.
+        cell: name of the cell that was drawn by itself; "": something else was.
 
     >>> import tinygrad_rnn as tr
     >>> w = tr.tensor(2.0, requires_grad=True, name="w")
@@ -212,6 +213,7 @@ class Graph:
     notes: tuple[str, ...] = ()
     sequence: Array | None = None
     initial: tuple[Array, ...] = ()
+    cell: str = ""
 
     @cached_property
     def names(self) -> Mapping[Node, tuple[str, ...]]:

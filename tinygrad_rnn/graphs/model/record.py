@@ -37,6 +37,7 @@ class Steps(NamedTuple):
         weights: of each step's loss; None: 1.
         nothing: error message if no step has a loss.
         sequence: the array (N, T, ...) of which the steps read slices; None: Tensors or ids.
+        cell: name of the cell, if the target is one.
     """
 
     step: Step
@@ -45,6 +46,7 @@ class Steps(NamedTuple):
     weights: Array | None
     nothing: str
     sequence: Array | None = None
+    cell: str = ""
 
     def loss(self, t: int, state: object, scale: float | None = None) -> tuple[Tensor | None, object]:
         """Return the weighted loss of a step, and the next state; `scale` is the factor of a cut before the step."""
@@ -114,7 +116,7 @@ def record(
     credit, notes = _credit(policy, target, steps, names), _notes(policy, truncation, cut_every)
     if steps is not None:
         initial = (part.data if isinstance(part, Tensor) else np.asarray(part) for part in flatten(steps.state))
-        graph = replace(graph, sequence=steps.sequence, initial=tuple(initial))
+        graph = replace(graph, sequence=steps.sequence, initial=tuple(initial), cell=steps.cell)
     return replace(graph, credit=credit, notes=notes)
 
 
@@ -262,4 +264,5 @@ def _cell(cell: Cell, xs: Tensor | Array, state: object) -> Steps:
         return np.sum(output), state
 
     nothing = f"the cell {name} recorded nothing that requires a gradient"
-    return Steps(step, shape_of(xs)[1], state, None, nothing, None if isinstance(xs, Tensor) else xs)
+    sequence, own = None if isinstance(xs, Tensor) else xs, "" if isinstance(cell, Stacked) else name
+    return Steps(step, shape_of(xs)[1], state, None, nothing, sequence, own)

@@ -36,8 +36,10 @@ def unrolled(flow: Flow, options: Options) -> Scene:
         DrawingError: if `options.steps` names a step that does not exist.
     """
     canvas = Canvas(Grid(Parts(flow, options)))
-    for draw in (_boxes, _parameters, _links, draw_states, _regions, _losses, _opened):
+    for draw in (_boxes, _parameters, _links, draw_states, _regions, _losses):
         draw(canvas)
+    for block, interior in canvas.parts.interiors.items():
+        _Inside(canvas, block, interior).draw()
     return _finished(canvas, options)
 
 
@@ -178,12 +180,6 @@ def _steps(canvas: Canvas) -> list[Region]:
         left, right = grid.x[time] - grid.left, grid.x[time] + grid.right
         found.append(Region.around(f"t{time + 1}", "step", left, top, right, grid.bottom, f"t = {time + 1}"))
     return found
-
-
-def _opened(canvas: Canvas) -> None:
-    """Draw the interiors of all opened cells, after their boxes."""
-    for block, interior in canvas.parts.interiors.items():
-        _Inside(canvas, block, interior).draw()
 
 
 class _Inside:
