@@ -6,6 +6,9 @@ and what to do. Each class also derives from the built-in error that a Python pr
 
 from __future__ import annotations
 
+import sys
+import warnings
+
 
 class ShapeError(ValueError):
     """An array whose shape does not fit: the message solves the letters T, N, D, H, V."""
@@ -57,3 +60,18 @@ class NativeError(RuntimeError):
 
 class GradientWarning(UserWarning):
     """A gradient that is lost, where one may have been meant: a number read, a weight that is not trained."""
+
+
+_PASSED = frozenset(["tinygrad_rnn", "contextlib", "functools", "importlib", "numpy"])
+
+
+def warn(text: str, category: type[Warning] = UserWarning) -> None:
+    """Warn at the line of the user's code that led here: the last one outside of this package.
+
+    Python shows a warning once for each line, so that one of a loop, or of a function of the package that a program
+    calls in several places, is shown once for each of these places.
+    """
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _PASSED:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, category, stacklevel=level)

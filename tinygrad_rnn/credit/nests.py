@@ -5,7 +5,6 @@ Cotangents are typed as arrays; while `compile` records they are Tensors, which 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeGuard, cast
 
@@ -16,7 +15,7 @@ from ..engine.tape import Array, Edge, context
 from ..engine.tensor import Operand, Tensor, Value, shape_of, wrap
 from ..engine.tree import brief, flatten, map_leaves, named_leaves, rebuild, structure
 from ..engine.walk import ancestors
-from ..errors import GradientError, GradientWarning, ShapeError
+from ..errors import GradientError, GradientWarning, ShapeError, warn
 
 
 def is_float(value: object) -> TypeGuard[Value]:
@@ -92,12 +91,11 @@ def first_state(function: str, state: object, parameters: Mapping[str, Tensor]) 
             tracer.wanted([edge_to(parameter)[0] for parameter in parameters.values()])
         found = {*ancestors(nodes)}
         if names := [name for name, parameter in parameters.items() if parameter.node in found]:
-            warnings.warn(
+            warn(
                 f"{function}: the state before the first step was computed from parameters ({', '.join(names)}), which "
                 "get no gradient through it, as it is cut there. Pass cut(state) if that is meant; to train them, let "
                 "the loss make the state (give None), under no policy or one that goes back",
                 GradientWarning,
-                stacklevel=2,
             )
     return arrays_of(state)
 

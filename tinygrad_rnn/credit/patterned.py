@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, cast
@@ -12,7 +11,7 @@ import numpy as np
 from ..checks import integer
 from ..engine.tape import Array
 from ..engine.tensor import Value
-from ..errors import ConfigError, GradientError, GradientWarning
+from ..errors import ConfigError, GradientError, GradientWarning, warn
 from .feedback import Feedback
 from .forward import Carrier, ForwardPolicy, is_zero, joined, summed
 from .influence import Carried, Influence
@@ -238,11 +237,10 @@ class LocalCarrier(Carrier[Carried]):
         """Warn of an operation of the user's, which may act on elements, and then should say so."""
         unknown, self._looked = [] if self._looked else record.unknown, True
         if unknown:
-            warnings.warn(
+            warn(
                 f"{self._policy!r}: no credit of earlier steps comes through {', '.join(unknown)}, of which nothing is "
                 "known; if it acts on elements, make it with @tr.primitive(elementwise=True)",
                 GradientWarning,
-                stacklevel=2,
             )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,6 +16,8 @@ from tinygrad_rnn.data.text import Level, check_level, tokenize
 from tinygrad_rnn.data.vocabulary import UNKNOWN, IdArray, Vocabulary, id_array
 from tinygrad_rnn.engine.tape import Array
 from tinygrad_rnn.errors import ConfigError, CorpusError
+
+from ..errors import warn
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,10 +122,9 @@ class Corpus:
             vocabulary = _vocabulary(tokens, level, min_count)
         corpus = cls(vocabulary.encode(tokens), vocabulary, level)
         if corpus.unknown_rate == 1:
-            warnings.warn(
+            warn(
                 f"Corpus.from_text: no token of the text is in the vocabulary ({vocabulary!r}); is the level {level!r} "
                 "that of the vocabulary?",
-                stacklevel=2,
             )
         return corpus
 
@@ -246,11 +246,10 @@ def warn_of_few_words(function: str, train: Corpus, min_count: int) -> None:
     """Warn if words are so few, or so many of them unknown, that the text is hardly one of words."""
     V = len(train.vocabulary)
     if train.level == "word" and (train.unknown_rate > 0.4 or len(train) > 100 * V**2):
-        warnings.warn(
+        warn(
             f"{function}: {V} words are very few for a text of {len(train):,} words, of which "
             f"{train.unknown_rate:.0%} are {UNKNOWN}; is it a text of words? min_count = {min_count}; a text without "
             "spaces wants level 'char'",
-            stacklevel=3,
         )
 
 

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
@@ -16,7 +15,7 @@ import numpy as np
 
 from .. import __version__
 from ..checks import integer, number
-from ..errors import ConfigError, CorpusError
+from ..errors import ConfigError, CorpusError, warn
 from ..files import write_atomically
 from .corpus import Corpus, cut_of
 from .counting import count_vocabulary
@@ -274,10 +273,9 @@ class _Work:
         size = self.settings.vocab_size or self.most_tokens
         found = count_vocabulary(self.folder, self.runs, training_tokens, self.settings.min_count, size)
         if len(found) == size and not self.settings.vocab_size:
-            warnings.warn(
+            warn(
                 f"prepare: the vocabulary is limited to the {size:,} most frequent tokens, since it is held in memory; "
                 "a higher min_count or a vocab_size makes it smaller",
-                stacklevel=4,
             )
         return found
 

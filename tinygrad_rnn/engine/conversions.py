@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import operator
 import sys
-import warnings
 from opcode import opmap
 from types import FrameType
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..errors import DTypeError, GradientWarning, ShapeError, TraceError, UnsupportedError
+from ..errors import DTypeError, GradientWarning, ShapeError, TraceError, UnsupportedError, warn
 from .tape import Array, Node, context
 
 
@@ -118,12 +117,11 @@ class Conversions:
                 "array[...] = tensor: writing a recorded Tensor into an array would lose its gradient; collect Tensors "
                 "in a list and join them with stack(), or write x.item() if the number is all that you want"
             )
-        warnings.warn(
+        warn(
             f"{call} of a recorded Tensor gives a number without its gradient (NumPy asks for it too, in array.fill(x) "
             "or np.float64(x), and math.sqrt(x) does); use x.item() for a number to print or keep, and np.sqrt(x) and "
             "its like to compute",
             GradientWarning,
-            stacklevel=3,
         )
         return number
 

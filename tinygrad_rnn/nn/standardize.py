@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import cast
 
@@ -14,7 +13,7 @@ from ..engine.arrays import as_numbers
 from ..engine.operands import as_value
 from ..engine.tape import Array
 from ..engine.tensor import Operand, Tensor, Value, shape_of
-from ..errors import DTypeError, ShapeError
+from ..errors import DTypeError, ShapeError, warn
 from .module import Module
 
 
@@ -99,11 +98,10 @@ class Standardize(Module):
         coarse = np.flatnonzero((np.abs(mean) * np.finfo(dtype).eps > 0.01 * deviation) & (deviation > 0))
         if len(coarse):
             k = int(coarse[0])
-            warnings.warn(
+            warn(
                 f"Standardize.fit: the mean of feature {k}, {mean[k]:.6g}, is too large for {dtype} beside its "
                 f"deviation, {deviation[k]:.3g}; subtract a constant from the data first, as from seconds since 1970",
                 RuntimeWarning,
-                stacklevel=3,
             )
 
     def _rows(self, values: Operand) -> Array:

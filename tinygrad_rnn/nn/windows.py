@@ -6,13 +6,12 @@ still right and may be intended, so there is only a warning, once the chain is l
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 
 from ..engine.tape import Node, context
 from ..engine.tensor import Tensor
 from ..engine.tree import flatten
-from ..errors import GradientWarning
+from ..errors import GradientWarning, warn
 from .cells import State
 
 MANY = 10
@@ -26,12 +25,11 @@ def uncut_windows(state: State) -> int:
     """
     windows = max((node.windows + 1 for node in _nodes(state) if node.walked), default=0)
     if windows >= MANY:
-        warnings.warn(
+        warn(
             f"unroll: the state has been carried through {windows} windows, and the gradient of each went back through "
             "all before it: each step takes longer than the last. Pass cut(state), or with full backpropagation meant, "
             "silence this GradientWarning",
             GradientWarning,
-            stacklevel=3,
         )
     return windows
 

@@ -7,7 +7,6 @@ gradient 0, whatever its value), `dtype=` converts before, `initial=` joins a nu
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from typing import Literal, TypeGuard, overload
 
@@ -20,7 +19,7 @@ from ..engine.table import implements
 from ..engine.tape import Array
 from ..engine.tensor import Operand, Tensor, Value, shape_of
 from ..engine.types import Axis, Numbers
-from ..errors import DTypeError, ShapeError, UnsupportedError
+from ..errors import DTypeError, ShapeError, UnsupportedError, warn
 from . import reduce, scan
 from .arrange import part_of, sort
 from .axes import normalized, reduced
@@ -213,7 +212,7 @@ def var(
     shape = shape_of(a)
     n = math.prod(shape if axis is None else (shape[place] for place in normalized("var", axis, shape)))
     if n <= ddof:
-        warnings.warn(f"var: ddof={ddof} leaves nothing of {n} elements to divide by", RuntimeWarning, stacklevel=2)
+        warn(f"var: ddof={ddof} leaves nothing of {n} elements to divide by", RuntimeWarning)
     return squares * (float(n / (n - ddof)) if n > ddof else np.inf)
 
 

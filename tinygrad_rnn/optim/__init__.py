@@ -1,7 +1,6 @@
 """Optimizers, gradient clipping and learning-rate schedules."""
 
-import warnings
-
+from ..errors import warn
 from .base import Optimizer as Optimizer
 from .base import Rule as Rule
 from .clipping import clip_by_norm as clip_by_norm
@@ -29,5 +28,5 @@ from .schedules import Warmup as Warmup
 def __getattr__(name: str) -> type[Plateau]:
     if name != "Halving":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    warnings.warn("optim.Halving is optim.Plateau now", DeprecationWarning, stacklevel=2)
+    warn("optim.Halving is optim.Plateau now", DeprecationWarning)
     return Plateau

@@ -7,7 +7,6 @@ execution. Nothing here runs when a call is replayed: signatures are described w
 from __future__ import annotations
 
 import reprlib
-import warnings
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ import numpy as np
 from ...engine.tape import Array, context
 from ...engine.tensor import Tensor
 from ...engine.tree import fields_of
+from ...errors import warn
 from .arguments import Arguments, parameters_of
 from .signature import Numbers, of_generator, of_place, of_value
 
@@ -57,12 +57,11 @@ class Recordings:
         self._changes += 1
         self._count -= 1  # the recording that follows is not due to a signature
         if self._changes == _OFTEN:
-            warnings.warn(
+            warn(
                 f"compile: an array of shape {shape} that {_name(self._function)} uses from outside has changed before "
                 f"{_OFTEN} calls, and each time the function was recorded anew, which is slow; pass the array as an "
                 "argument",
                 RuntimeWarning,
-                stacklevel=4,
             )
 
     def recorded(self, args: Arguments) -> None:
@@ -73,13 +72,12 @@ class Recordings:
         before, self._last = self._last, parts_of(args, self._function)
         if self._count == self._most + 1:
             self._last, found = {}, differences(before, self._last)
-            warnings.warn(
+            warn(
                 f"compile: {_name(self._function)} has been recorded {self._count} times, for another signature each "
                 f"time or for one whose plan is not kept any more (max_plans={self._most}), which is slow; changes "
                 f"since the last time: {'; '.join(found[:_MOST])}"
                 + (f"; and {len(found) - _MOST} more" if len(found) > _MOST else ""),
                 RuntimeWarning,
-                stacklevel=4,
             )
 
 

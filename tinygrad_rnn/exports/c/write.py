@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from pathlib import Path
 
 from ...checks import flag
@@ -11,7 +10,7 @@ from ...compiler.passes import PASSES
 from ...compiler.plans.instructions import Slot, strides_of
 from ...compiler.plans.layout import make_plan
 from ...compiler.plans.plan import Plan
-from ...errors import ConfigError
+from ...errors import ConfigError, warn
 from ...files import write_atomically
 from ..program import Program, program_of
 from ..source import Source
@@ -112,10 +111,9 @@ def _constants(program: Program, schedule: Schedule, blob: bool, int8: bool) -> 
     constants = Constants(Names(), known, floating[0] if blob and floating else None)
     small = quantized(item for item, _ in flat(schedule)) if int8 else {}
     if int8 and not small:
-        warnings.warn(
+        warn(
             "export: quantize='int8' changes nothing here: no matrix of constants is only multiplied with or looked up "
             "in (products of a few numbers are written out, and keep their own)",
-            stacklevel=4,  # the caller of export
         )
     constants.add_all(constants_of(schedule), small)
     return constants

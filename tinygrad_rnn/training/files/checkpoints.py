@@ -6,7 +6,6 @@ import os
 import platform
 import re
 import sys
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import numpy as np
 
 from ...checks import integer
 from ...engine.tape import Array
-from ...errors import ConfigError, ModelFileError
+from ...errors import ConfigError, ModelFileError, warn
 from .archive import Kind, read_archive, write_archive
 from .lock import folder_taken
 from .plain import Plain, decoded, encoded
@@ -125,7 +124,7 @@ class Checkpoints:
                 error = error or problem
                 continue
             if error is not None:
-                warnings.warn(f"{error}; the one before is used", stacklevel=2)
+                warn(f"{error}; the one before is used")
             _warn_of_environment(cast(Mapping[str, str], archive.manifest["environment"]))
             return cast(dict[str, Plain], decoded(archive.manifest["snapshot"], archive.arrays))
         if error is not None:
@@ -152,8 +151,7 @@ def _warn_of_environment(then: Mapping[str, str]) -> None:
     now = _environment()
     differing = [f"{name} {then.get(name)} then, {now[name]} now" for name in now if then.get(name) != now[name]]
     if differing:
-        warnings.warn(
+        warn(
             f"resume: the checkpoint was written in another environment ({'; '.join(differing)}): the run "
             "continues, but not with the same bits",
-            stacklevel=3,
         )

@@ -8,13 +8,12 @@ import os
 import re
 import secrets
 import socket
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
-from ...errors import ConfigError
+from ...errors import ConfigError, warn
 
 NAME = ".tinygrad_rnn.lock"
 _PART = re.compile(r"\..+\.[0-9a-f]{16}\.part")  # as `write_atomically` names them
@@ -76,10 +75,9 @@ def locked(folder: Path) -> Iterator[None]:
             continue  # unlocked this moment
         if not _is_dead(owner) or not _removed(path, owner):
             raise _held(path, owner)
-        warnings.warn(
+        warn(
             f"the run that wrote there before (process {owner['pid']}) ended without unlocking its folders; its locks "
             "were taken over",
-            stacklevel=4,
         )
     try:
         yield

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +14,7 @@ from ...compiler.api import Compiled, compile
 from ...engine.tape import context, no_grad
 from ...engine.tensor import Tensor
 from ...engine.tree import flatten, map_leaves
-from ...errors import NativeError
+from ...errors import NativeError, warn
 
 Result = TypeVar("Result")
 Plan: TypeAlias = Compiled[..., object]
@@ -104,9 +103,8 @@ class Replayed(Generic[Result]):
     def _give_up(self, reason: str) -> None:
         if self.compiled is not None:
             self.compiled, self.reason = None, reason
-            warnings.warn(
+            warn(
                 f"{self._name}: it runs operation by operation, which is slower, as it cannot be compiled: {reason}",
-                stacklevel=4,
             )
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from typing import TYPE_CHECKING
 
 from ...data.corpus import Corpus
+from ...errors import warn
 from .trainer import LanguageTrainer
 
 if TYPE_CHECKING:
@@ -22,10 +22,9 @@ else:
             """Make a LanguageTrainer of texts and a configuration, as `Trainer` did in version 0.1."""
             if "held_out" not in settings and not (args and isinstance(args[0], Corpus)):
                 return super().__new__(cls)
-            warnings.warn(
+            warn(
                 "Trainer(train, held_out, config) is LanguageTrainer(train, held_out, config) now; Trainer takes a "
                 "model, a loss and batches",
                 DeprecationWarning,
-                stacklevel=2,
             )
             return LanguageTrainer(*args, **settings)

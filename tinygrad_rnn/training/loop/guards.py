@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from ...engine.tape import Array
 from ...engine.tensor import Tensor
 from ...engine.tree import flatten
-from ...errors import ConfigError
+from ...errors import ConfigError, warn
 from ...nn.cells import State
 from ...nn.module import Module
 from .objective import Batch
@@ -53,7 +52,7 @@ def warn_if_mixed(function: str, params: Mapping[str, Tensor], met: Mapping[str,
         params: name to parameter.
         met: description to value, for the values that are combined with the parameters: the first state and batch.
 
-    >>> import tinygrad_rnn as tr
+    >>> import warnings, tinygrad_rnn as tr
     >>> with warnings.catch_warnings(record=True) as caught:
     ...     warnings.simplefilter("always")
     ...     warn_if_mixed("f", {"W": tr.tensor([1.0], "float32", True)}, {"the state": np.zeros(2)})
@@ -71,10 +70,9 @@ def warn_if_mixed(function: str, params: Mapping[str, Tensor], met: Mapping[str,
     if len(places) > 1:
         mixed = " and ".join(f"{dtype} ({_shortened(names)})" for dtype, names in sorted(places.items()))
         widest = np.result_type(*places)
-        warnings.warn(
+        warn(
             f"{function}: the model mixes {mixed}: results of both are {widest}, which takes twice the "
             "memory and time; give all of them one dtype",
-            stacklevel=3,
         )
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import reduce
 from typing import NamedTuple, cast
 
 from ...credit.update import Past
 from ...engine.tensor import Tensor
-from ...errors import ModelFileError
+from ...errors import ModelFileError, warn
 from ...nn.cells import State
 from ...nn.module import Module
 from ...parallel.group import Group
@@ -121,10 +120,9 @@ def part_of(past: Past | None, held: Overlapping | Online | None, policy: Policy
         return parts[group.rank]
     carried = [name for name in ("run", "carry") if parts[0].get(name) is not None]
     if carried and group.is_first:
-        warnings.warn(
+        warn(
             f"resume: the past that {policy!r} goes back to was divided among {len(parts)} processes, and there are "
             f"{group.size} now; no credit goes to the steps before this checkpoint",
-            stacklevel=2,
         )
     return parts[0] | dict.fromkeys(carried)
 

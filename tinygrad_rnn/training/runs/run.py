@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import NotRequired, TypeAlias, TypedDict, TypeVar, cast
@@ -16,7 +15,7 @@ from ...engine.saved import Saved, Stateful
 from ...engine.tape import Array
 from ...engine.tensor import Tensor
 from ...engine.tree import map_leaves
-from ...errors import ConfigError, ModelFileError
+from ...errors import ConfigError, ModelFileError, warn
 from ...imports import import_object
 from ...metrics import Metric
 from ...nn.cells import State
@@ -152,10 +151,9 @@ class Run:
         best = None if snapshot["best"] is None else records[snapshot["best"] - 1]
         totals = None if snapshot["totals"] is None else _totals(snapshot["totals"])
         if snapshot["stop"]:
-            warnings.warn(
+            warn(
                 f"Trainer.resume: a callback ended this run in epoch {len(records) or 1}, so fit makes no update; to "
                 "go on, set trainer.run.stop = False before it",
-                stacklevel=4,
             )
         return _made_of(cls, {**snapshot, "records": records, "best": best, "totals": totals, "resumed": True})
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sized
 from types import NoneType
 
 import numpy as np
 
 from ...credit.policy import Policy
+from ...errors import warn
 from ...optim import Optimizer, Schedule
 from ..loop.step import TrainStep
 
@@ -55,8 +55,7 @@ def warn_of_others(before: Mapping[str, str], now: Mapping[str, str]) -> None:
     """Warn if a run goes on with other settings than it had; what was not recorded is not compared."""
     others = [f"{name} {before[name]}, now {now[name]}" for name in now if before.get(name, now[name]) != now[name]]
     if others:
-        warnings.warn(
+        warn(
             f"Trainer.resume: the run was made with other settings: {'; '.join(others)}. It goes on with those of now, "
             "and its numbers are not those of a run that was never stopped",
-            stacklevel=5,
         )

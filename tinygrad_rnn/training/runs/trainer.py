@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
@@ -17,7 +16,7 @@ import numpy as np
 from ...checks import flag, generator, instance, integer, number
 from ...credit.policy import Policy, policy_state
 from ...credit.update import Past
-from ...errors import ConfigError, DivergedError, NonFiniteError
+from ...errors import ConfigError, DivergedError, NonFiniteError, warn
 from ...nn.cells import State
 from ...nn.module import Module
 from ...optim import Adam, Averaged, Optimizer, Schedule
@@ -258,7 +257,7 @@ class Trainer:
         if self.group.is_first:
             if not was_first:
                 self._take()
-            warnings.warn(f"Trainer: {text}", stacklevel=3)
+            warn(f"Trainer: {text}")
 
     def _is_over(self) -> bool:
         updates, epochs = self._updates or math.inf, self._epochs or math.inf
