@@ -38,9 +38,7 @@ floats = st.builds(
 )
 regular = st.builds(  # matrices that have an inverse
     lambda lead, n, dtype: np.ones((*lead, 1, 1), dtype) * np.eye(n, dtype=dtype),
-    st.lists(LENGTHS, max_size=2),
-    LENGTHS,
-    st.sampled_from(DTYPES),
+    *(st.lists(LENGTHS, max_size=2), LENGTHS, st.sampled_from(DTYPES)),
 )
 
 

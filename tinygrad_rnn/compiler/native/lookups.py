@@ -85,9 +85,9 @@ def loss_and_gradient(instruction: Instruction) -> list[Record] | None:
     ids = _ids(instruction.attrs["targets"])
     if isinstance(g, Slot):
         g = None if g.buffer.constant is None else g.buffer.constant.item()
-    if ids is None or g is None or not isinstance(logits, Slot) or logits.dtype != gradient.dtype:
+    if ids is None or g is None or not isinstance(logits, Slot):
         return None
-    if len(logits.shape) != 2:
+    if logits.dtype != gradient.dtype or len(logits.shape) != 2:
         return None
     rows, made = flat(logits, 1), flat(gradient, 1)
     if rows is None or made is None or rows[1][1] != 1 or made[1][1] != 1:

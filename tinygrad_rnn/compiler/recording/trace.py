@@ -82,7 +82,8 @@ def trace(
     outputs = [tracer.value_of(part) for part in parts if isinstance(part, _ARRAYS)]
     graph = Graph(tracer.inputs, tracer.calls, outputs, [value for value, _ in tracer.captured])
     objects = {tracer.value_of(x): f"arg{number}" for number, x in enumerate(stand_ins) if _holds_objects(x)}
-    _check_numbers(graph, objects)
+    if objects:
+        _check_numbers(graph, objects)
     kept = rebuild(result, iter([ARRAY if isinstance(part, _ARRAYS) else part for part in parts]))
     captured = [leaf for _, leaf in tracer.captured]
     return Recorded(graph, captured, kept, Outside(tracer.outside, variables))
